@@ -1,0 +1,62 @@
+//! The configuration of the data plane, built once from Envoy messages: the only place that reads them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+pub mod format;
+pub mod header_mutation;
+pub mod matcher;
+pub mod route;
+
+/// A cluster's number in this process: an index that stays the same across snapshots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ClusterId(pub u32);
+
+/// A route's reference to a cluster, which may not exist (Envoy answers 503 with flag `NC`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterRef {
+    /// The cluster's name.
+    pub name: Arc<str>,
+    /// Its number.
+    pub id: ClusterId,
+}
+
+/// Gives each cluster name its number.
+#[derive(Debug, Default)]
+pub struct ClusterNames {
+    ids: HashMap<Arc<str>, ClusterId>,
+}
+
+impl ClusterNames {
+    /// The reference for a name; the same name always has the same number.
+    pub fn intern(&mut self, name: &str) -> ClusterRef {
+        if let Some((name, id)) = self.ids.get_key_value(name) {
+            return ClusterRef { name: name.clone(), id: *id };
+        }
+        let id = ClusterId(u32::try_from(self.ids.len()).unwrap_or(u32::MAX));
+        let name: Arc<str> = name.into();
+        self.ids.insert(name.clone(), id);
+        ClusterRef { name, id }
+    }
+
+    /// Count of names ever interned.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether no name was interned.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+}
+
+/// Why a resource was rejected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalid {
+    /// Field path inside the message, in proto names: `virtual_hosts[0].routes[2].match.safe_regex`.
+    pub path: String,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
