@@ -1,1 +1,18 @@
-//! placeholder while the workspace is set up
+//! What do Lateen's halves say to each other? Envoy's own xDS v3 messages, and the set of them that one proxy runs.
+//!
+//! * [`envoy`], [`xds`] and their neighbours: the messages, generated from `proto/envoy.binpb`. Nothing is mirrored or
+//!   renamed, so what Envoy's documentation says about a field holds here.
+//! * [`XdsSet`]: every resource of one proxy by type and name, each with a [`Version`] and the [`Origin`] of its parts.
+//! * [`any`]: `google.protobuf.Any` in and out of typed messages.
+//!
+//! Invariant: equal content encodes to equal bytes (maps are ordered), so a version is a content hash and stays the
+//! same across processes and restarts.
+
+pub mod any;
+mod messages;
+mod origin;
+mod set;
+
+pub use messages::{cel, envoy, google, io, opentelemetry, ratelimit, udpa, xds};
+pub use origin::{Origin, Part};
+pub use set::{Changes, Diff, Resource, ResourceMessage, ResourceType, Version, XdsSet};
