@@ -1,0 +1,504 @@
+//! Does a play agree with the page, and do two plays agree with each other?
+//!
+//! A verdict is a list of complaints, one sentence each; an empty list is agreement.
+
+use std::fmt::Display;
+
+use crate::access_log::FIELDS;
+use crate::allowed::{Allowed, Place};
+use crate::backend::Received;
+use crate::client::Response;
+use crate::row::{Choice, Exchange, ExpectedBackend, ExpectedResponse, HeaderRule, Row};
+use crate::stage::{Play, RowPlay};
+use crate::wire::{Framing, latin1};
+
+/// How much longer than `@after` a response may take, for a busy machine.
+const AFTER_TOLERANCE_SECONDS: f64 = 2.0;
+/// A share may stray so many standard deviations: by chance alone about once in two million rows.
+const STRAY: f64 = 5.0;
+
+/// Fields of the access log that are not compared, because each side has ports and clocks of its own. Their presence is.
+const PRESENCE_ONLY: [&str; 4] = [
+    "upstream_local_address",
+    "downstream_local_address",
+    "downstream_remote_address",
+    "start_time",
+];
+
+/// Holds one row of a play against the page.
+pub fn against_page(row: &Row, play: &RowPlay) -> Vec<String> {
+    let mut complaints = Vec::new();
+    if let Some(failure) = &play.failure {
+        complaints.push(failure.clone());
+        return complaints;
+    }
+    if row.times > 1 {
+        judge_shares(row, play, &mut complaints);
+    }
+    let mut received = play.received.iter();
+    for (index, exchange) in row.exchanges.iter().enumerate() {
+        let mut here = Vec::new();
+        let response = play
+            .transcript
+            .responses
+            .get(index)
+            .and_then(Option::as_ref);
+        judge_response(
+            &exchange.response,
+            response,
+            &play.transcript.end,
+            &mut here,
+        );
+        if row.times == 1 {
+            judge_backend(&exchange.backend, &mut received, &mut here);
+        }
+        judge_log(exchange, play, index, &mut here);
+        let part = if row.exchanges.len() > 1 {
+            format!("part {}: ", index + 1)
+        } else {
+            String::new()
+        };
+        complaints.extend(
+            here.into_iter()
+                .map(|complaint| format!("{part}{complaint}")),
+        );
+    }
+    if !play.transcript.surplus.is_empty() {
+        complaints.push(format!(
+            "surplus bytes `{}`",
+            shorten(&latin1(&play.transcript.surplus))
+        ));
+    }
+    let speaks = row.times == 1
+        && row
+            .exchanges
+            .iter()
+            .all(|exchange| exchange.backend.choice.is_some());
+    if let (true, Some(extra)) = (speaks, received.next()) {
+        complaints.push(format!(
+            "backend {} received `{}` besides",
+            extra.backend,
+            shorten(&latin1(&extra.head.raw))
+        ));
+    }
+    complaints
+}
+
+/// Holds one row of two plays against each other. The first is called `left` in the complaints by its name.
+pub fn against_each_other(
+    row: &Row,
+    left: (&Play, &RowPlay),
+    right: (&Play, &RowPlay),
+    allowed: &Allowed,
+) -> Vec<String> {
+    let mut complaints = Vec::new();
+    let names = (left.0.proxy, right.0.proxy);
+    let (left, right) = (left.1, right.1);
+    let statistical = row.times > 1;
+    let mut compare = Comparison {
+        names,
+        complaints: &mut complaints,
+        allowed,
+    };
+    if statistical {
+        let statuses = |play: &RowPlay| play.counts.statuses.keys().copied().collect::<Vec<_>>();
+        compare.same("statuses", &statuses(left), &statuses(right));
+    }
+    for index in 0..row.exchanges.len() {
+        let response = |play: &RowPlay| play.transcript.responses.get(index).cloned().flatten();
+        match (response(left), response(right)) {
+            (Some(left), Some(right)) => compare.responses(&left, &right, statistical),
+            (left, right) => compare.same("response", &left.is_some(), &right.is_some()),
+        }
+    }
+    compare.same(
+        "end of the connection",
+        &left.transcript.end,
+        &right.transcript.end,
+    );
+    compare.same(
+        "requests at backends",
+        &left.received.len(),
+        &right.received.len(),
+    );
+    for (left, right) in left.received.iter().zip(&right.received) {
+        compare.requests(left, right, statistical);
+    }
+    compare.same("access-log entries", &left.log.len(), &right.log.len());
+    for (left, right) in left.log.iter().zip(&right.log) {
+        for field in FIELDS {
+            let chosen = matches!(field, "upstream_host" | "upstream_cluster" | "bytes_sent");
+            if statistical && chosen {
+                continue;
+            }
+            let (left, right) = (left.get(field), right.get(field));
+            if PRESENCE_ONLY.contains(&field) {
+                compare.same(&format!("log has {field}"), &(left != "-"), &(right != "-"));
+            } else if left != right && !allowed.permits(Place::Log, field, left, right) {
+                compare.differ(&format!("log {field}"), left, right);
+            }
+        }
+    }
+    complaints
+}
+
+fn judge_response(
+    expected: &ExpectedResponse,
+    response: Option<&Response>,
+    end: &str,
+    complaints: &mut Vec<String>,
+) {
+    let Some(response) = response else {
+        if let Some(status) = expected.status {
+            complaints.push(format!(
+                "expected {status}, got no response (connection {end})"
+            ));
+        }
+        return;
+    };
+    let Some(status) = expected.status else {
+        complaints.push(format!("expected no response, got {}", response.status()));
+        return;
+    };
+    if response.status() != status {
+        complaints.push(format!(
+            "expected status {status}, got {}",
+            response.status()
+        ));
+    }
+    if response.interim != expected.interim {
+        complaints.push(format!(
+            "expected interim {:?}, got {:?}",
+            expected.interim, response.interim
+        ));
+    }
+    judge_headers(
+        "response",
+        &expected.headers,
+        &response.head.fields,
+        complaints,
+    );
+    judge_body(
+        "response",
+        expected.body.as_deref(),
+        expected.size,
+        &response.body.bytes,
+        complaints,
+    );
+    match (&response.body.cut, expected.cut) {
+        (Some(how), false) => complaints.push(format!("the body breaks off: {how}")),
+        (None, true) => {
+            complaints.push("the body is complete, expected it to break off".to_owned())
+        }
+        _ => {}
+    }
+    if expected.closes && end != "closed" {
+        complaints.push(format!("expected the connection to be closed, it is {end}"));
+    }
+    if let Some(after) = expected.after {
+        let range = after.as_secs_f64()..after.as_secs_f64() + AFTER_TOLERANCE_SECONDS;
+        let elapsed = response.elapsed.as_secs_f64();
+        if !range.contains(&elapsed) {
+            complaints.push(format!(
+                "expected the response after {after:?}, it took {elapsed:.3} s"
+            ));
+        }
+    }
+}
+
+fn judge_backend<'a>(
+    expected: &ExpectedBackend,
+    received: &mut impl Iterator<Item = &'a Received>,
+    complaints: &mut Vec<String>,
+) {
+    let name = match &expected.choice {
+        Some(Choice::Named(name)) => name,
+        // What nobody should have received stays in the iterator and is reported as surplus.
+        Some(Choice::Nobody | Choice::Shares(_)) | None => return,
+    };
+    let Some(received) = received.next() else {
+        complaints.push(format!("expected backend {name}, no backend was reached"));
+        return;
+    };
+    if received.backend != *name {
+        complaints.push(format!("expected backend {name}, got {}", received.backend));
+    }
+    if let Some(request) = &expected.request
+        && received.head.start != *request
+    {
+        complaints.push(format!(
+            "expected the backend to see `{request}`, it saw `{}`",
+            received.head.start
+        ));
+    }
+    judge_headers(
+        "backend",
+        &expected.headers,
+        &received.head.fields,
+        complaints,
+    );
+    judge_body(
+        "backend",
+        expected.body.as_deref(),
+        expected.size,
+        &received.body.bytes,
+        complaints,
+    );
+}
+
+fn judge_headers(
+    place: &str,
+    rules: &[HeaderRule],
+    fields: &[(String, String)],
+    complaints: &mut Vec<String>,
+) {
+    for rule in rules {
+        let (HeaderRule::Values(name, _) | HeaderRule::Present(name) | HeaderRule::Absent(name)) =
+            rule;
+        let found: Vec<&str> = fields
+            .iter()
+            .filter(|(field, _)| field.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
+            .collect();
+        let agrees = match rule {
+            HeaderRule::Values(_, values) => *values == found,
+            HeaderRule::Present(_) => !found.is_empty(),
+            HeaderRule::Absent(_) => found.is_empty(),
+        };
+        if !agrees {
+            let wanted = match rule {
+                HeaderRule::Values(_, values) => format!("{values:?}"),
+                HeaderRule::Present(_) => "it to be there".to_owned(),
+                HeaderRule::Absent(_) => "none".to_owned(),
+            };
+            complaints.push(format!(
+                "{place} header {name}: expected {wanted}, got {found:?}"
+            ));
+        }
+    }
+}
+
+fn judge_body(
+    place: &str,
+    expected: Option<&[u8]>,
+    size: Option<usize>,
+    found: &[u8],
+    complaints: &mut Vec<String>,
+) {
+    if let Some(expected) = expected
+        && expected != found
+    {
+        let (wanted, found) = (shorten(&latin1(expected)), shorten(&latin1(found)));
+        complaints.push(format!("{place} body: expected `{wanted}`, got `{found}`"));
+    }
+    if let Some(size) = size
+        && size != found.len()
+    {
+        complaints.push(format!(
+            "{place} body: expected {size} bytes, got {}",
+            found.len()
+        ));
+    }
+}
+
+fn judge_log(exchange: &Exchange, play: &RowPlay, index: usize, complaints: &mut Vec<String>) {
+    let expected = &exchange.log;
+    if expected.verdict.is_none() && expected.fields.is_empty() {
+        return;
+    }
+    let Some(entry) = play.log.get(index) else {
+        complaints.push("no access-log entry".to_owned());
+        return;
+    };
+    if let Some((flags, details)) = &expected.verdict {
+        let found = (
+            entry.get("response_flags"),
+            entry.get("response_code_details"),
+        );
+        if found != (flags.as_str(), details.as_str()) {
+            complaints.push(format!(
+                "log: expected `{flags} {details}`, got `{} {}`",
+                found.0, found.1
+            ));
+        }
+    }
+    for (name, value) in &expected.fields {
+        if !FIELDS.contains(&name.as_str()) {
+            complaints.push(format!("log: there is no field `{name}`"));
+        } else if entry.get(name) != value {
+            complaints.push(format!(
+                "log {name}: expected `{value}`, got `{}`",
+                entry.get(name)
+            ));
+        }
+    }
+}
+
+fn judge_shares(row: &Row, play: &RowPlay, complaints: &mut Vec<String>) {
+    let Some(Choice::Shares(shares)) = row
+        .exchanges
+        .first()
+        .and_then(|exchange| exchange.backend.choice.as_ref())
+    else {
+        return;
+    };
+    let total = f64::from(row.times);
+    for (name, percent) in shares {
+        let share = percent / 100.0;
+        let count = f64::from(play.counts.backends.get(name).copied().unwrap_or(0));
+        let tolerance = STRAY * (total * share * (1.0 - share)).sqrt();
+        if (count - total * share).abs() > tolerance {
+            complaints.push(format!(
+                "backend {name}: expected {percent} % of {total}, got {count} requests"
+            ));
+        }
+    }
+    let known = |name: &str| shares.iter().any(|(share, _)| share == name);
+    for (name, count) in play.counts.backends.iter().filter(|(name, _)| !known(name)) {
+        complaints.push(format!(
+            "backend {name} got {count} requests, expected none"
+        ));
+    }
+}
+
+/// Collects what differs between two sides.
+struct Comparison<'a> {
+    names: (&'static str, &'static str),
+    complaints: &'a mut Vec<String>,
+    allowed: &'a Allowed,
+}
+
+impl Comparison<'_> {
+    fn differ(&mut self, what: &str, left: impl Display, right: impl Display) {
+        let (one, other) = self.names;
+        self.complaints
+            .push(format!("{what}: {one} `{left}`, {other} `{right}`"));
+    }
+
+    fn same<T: PartialEq + std::fmt::Debug>(&mut self, what: &str, left: &T, right: &T) {
+        if left != right {
+            self.differ(what, format!("{left:?}"), format!("{right:?}"));
+        }
+    }
+
+    fn responses(&mut self, left: &Response, right: &Response, statistical: bool) {
+        self.same("status", &left.status(), &right.status());
+        self.same("interim responses", &left.interim, &right.interim);
+        self.headers(
+            Place::Response,
+            &left.head.fields,
+            &right.head.fields,
+            statistical,
+        );
+        self.same(
+            "framing of the response",
+            &kind(left.framing),
+            &kind(right.framing),
+        );
+        if !statistical && left.body.cut.is_none() && right.body.cut.is_none() {
+            self.bodies("response body", &left.body.bytes, &right.body.bytes);
+        }
+        self.same(
+            "response breaks off",
+            &left.body.cut.is_some(),
+            &right.body.cut.is_some(),
+        );
+        self.same(
+            "response trailers",
+            &left.body.trailers,
+            &right.body.trailers,
+        );
+    }
+
+    fn requests(&mut self, left: &Received, right: &Received, statistical: bool) {
+        if !statistical {
+            self.same("backend", &left.backend, &right.backend);
+        }
+        self.same(
+            "request line at the backend",
+            &left.head.start,
+            &right.head.start,
+        );
+        self.headers(
+            Place::Request,
+            &left.head.fields,
+            &right.head.fields,
+            statistical,
+        );
+        self.same(
+            "framing at the backend",
+            &kind(left.framing),
+            &kind(right.framing),
+        );
+        self.same(
+            "request breaks off",
+            &left.body.cut.is_some(),
+            &right.body.cut.is_some(),
+        );
+        if left.body.cut.is_none() && right.body.cut.is_none() {
+            self.bodies("body at the backend", &left.body.bytes, &right.body.bytes);
+        }
+        self.same(
+            "trailers at the backend",
+            &left.body.trailers,
+            &right.body.trailers,
+        );
+    }
+
+    fn headers(
+        &mut self,
+        place: Place,
+        left: &[(String, String)],
+        right: &[(String, String)],
+        statistical: bool,
+    ) {
+        let what = if place == Place::Response {
+            "response header"
+        } else {
+            "header at the backend"
+        };
+        let names = |fields: &[(String, String)]| {
+            fields
+                .iter()
+                .map(|(name, _)| name.clone())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        let (left_names, right_names) = (names(left), names(right));
+        if left_names != right_names {
+            self.differ(&format!("{what} list"), left_names, right_names);
+            return;
+        }
+        for ((name, left), (_, right)) in left.iter().zip(right) {
+            let chosen = statistical && name == "content-length";
+            if left != right && !chosen && !self.allowed.permits(place, name, left, right) {
+                self.differ(&format!("{what} {name}"), left, right);
+            }
+        }
+    }
+
+    fn bodies(&mut self, what: &str, left: &[u8], right: &[u8]) {
+        if left != right {
+            let show = |bytes: &[u8]| format!("{} bytes: {}", bytes.len(), shorten(&latin1(bytes)));
+            self.differ(what, show(left), show(right));
+        }
+    }
+}
+
+/// The framing without its number, which the headers already show.
+fn kind(framing: Framing) -> &'static str {
+    match framing {
+        Framing::None => "none",
+        Framing::Length(_) => "length",
+        Framing::Chunked => "chunked",
+        Framing::UntilClose => "until close",
+    }
+}
+
+fn shorten(text: &str) -> String {
+    let escaped = text.escape_debug().to_string();
+    match escaped.char_indices().nth(300) {
+        Some((end, _)) => format!("{}…", &escaped[..end]),
+        None => escaped,
+    }
+}

@@ -1,0 +1,211 @@
+//! How is a proxy process started, found, and ended?
+//!
+//! Both proxies bind port 0 everywhere, write the address of their admin endpoint to a file, and list their listeners in
+//! Envoy's text form there. A process ends with the value that stands for it.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::client;
+
+/// How long a proxy may take from its start to its first request, under load of parallel pages.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+/// Pause between two looks at a condition that no event announces.
+const POLL: Duration = Duration::from_millis(10);
+
+/// A running proxy.
+#[derive(Debug)]
+pub struct Proxy {
+    /// `lateen` or `envoy`.
+    pub name: &'static str,
+    /// Address of each listener by its name, for example `0.0.0.0_80`.
+    pub listeners: Vec<(String, SocketAddr)>,
+    /// Where the access log is written.
+    pub access_log: PathBuf,
+    child: Child,
+}
+
+/// What a proxy process needs.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// `lateen` or `envoy`.
+    pub name: &'static str,
+    /// The command with all its arguments.
+    pub command: Command,
+    /// Folder for its files.
+    pub folder: &'a Path,
+    /// The file to which it writes the address of its admin endpoint.
+    pub admin_file: PathBuf,
+    /// Where it writes the access log.
+    pub access_log: PathBuf,
+}
+
+impl Proxy {
+    /// Starts the process and waits until it is ready.
+    ///
+    /// # Errors
+    /// When the process cannot start, ends early or does not become ready; the message holds what it printed.
+    pub async fn start(launch: Launch<'_>) -> Result<Self> {
+        let Launch {
+            name,
+            mut command,
+            folder,
+            admin_file,
+            access_log,
+        } = launch;
+        let printed = folder.join(format!("{name}.out"));
+        let output = File::create(&printed)
+            .with_context(|| format!("cannot create {}", printed.display()))?;
+        command
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output);
+        let child = command
+            .spawn()
+            .with_context(|| format!("cannot start {:?}", command.get_program()))?;
+        let mut proxy = Self {
+            name,
+            listeners: Vec::new(),
+            access_log,
+            child,
+        };
+        let tail = || std::fs::read_to_string(&printed).unwrap_or_default();
+        let start = Instant::now();
+        loop {
+            if let Some(status) = proxy.child.try_wait()? {
+                bail!("{name} ended with {status}:\n{}", tail());
+            }
+            if let Some(listeners) = ready(&admin_file).await {
+                proxy.listeners = listeners;
+                return Ok(proxy);
+            }
+            if start.elapsed() > START_PATIENCE {
+                bail!(
+                    "{name} was not ready after {} s:\n{}",
+                    START_PATIENCE.as_secs(),
+                    tail()
+                );
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// The address of the listener for a port of the YAML. Listener names end with the configured port whatever
+    /// address they are bound to.
+    ///
+    /// # Errors
+    /// When there is none; the message lists what is there.
+    pub fn listener(&self, port: u16) -> Result<SocketAddr> {
+        let suffix = format!("_{port}");
+        let found = self
+            .listeners
+            .iter()
+            .find(|(name, _)| name.ends_with(&suffix));
+        found.map(|(_, address)| *address).with_context(|| {
+            let names: Vec<&str> = self
+                .listeners
+                .iter()
+                .map(|(name, _)| name.as_str())
+                .collect();
+            format!(
+                "{} has no listener for port {port}, only {}",
+                self.name,
+                names.join(", ")
+            )
+        })
+    }
+
+    /// The lines of the access log, once there are at least `count` of them or `patience` is over.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn access_lines(&self, count: usize, patience: Duration) -> Result<Vec<String>> {
+        let start = Instant::now();
+        loop {
+            let text = match std::fs::read(&self.access_log) {
+                Ok(bytes) => crate::wire::latin1(&bytes),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+                Err(error) => {
+                    return Err(error).with_context(|| self.access_log.display().to_string());
+                }
+            };
+            // An unfinished last line is still being written.
+            let lines: Vec<String> = text
+                .split_inclusive('\n')
+                .filter(|line| line.ends_with('\n'))
+                .map(str::to_owned)
+                .collect();
+            if lines.len() >= count || start.elapsed() > patience {
+                return Ok(lines);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Whether the process still runs.
+    ///
+    /// # Errors
+    /// When it does not; the message holds its exit status.
+    pub fn check_alive(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => bail!(
+                "{} ended with {status} while the page was played",
+                self.name
+            ),
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        // Nothing can be done here about a process that is already gone.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The listeners, once the admin endpoint says that the proxy is ready and has some.
+async fn ready(admin_file: &Path) -> Option<Vec<(String, SocketAddr)>> {
+    let address: SocketAddr = std::fs::read_to_string(admin_file)
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
+    let (status, _) = client::get(address, "/ready").await.ok()?;
+    if status != 200 {
+        return None;
+    }
+    let (_, text) = client::get(address, "/listeners").await.ok()?;
+    let listeners = parse_listeners(&text);
+    (!listeners.is_empty()).then_some(listeners)
+}
+
+/// Envoy's text form: `name::address:port` a line.
+fn parse_listeners(text: &str) -> Vec<(String, SocketAddr)> {
+    let parse = |line: &str| {
+        let (name, address) = line.trim().split_once("::")?;
+        Some((name.to_owned(), address.parse().ok()?))
+    };
+    text.lines().filter_map(parse).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_are_read_from_the_text_form() {
+        let listeners = parse_listeners("0.0.0.0_80::127.0.0.1:4000\nx::127.0.0.1:4001\n");
+        assert_eq!(
+            listeners[0],
+            ("0.0.0.0_80".to_owned(), "127.0.0.1:4000".parse().unwrap())
+        );
+        assert_eq!(listeners.len(), 2);
+    }
+}

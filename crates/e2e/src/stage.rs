@@ -1,0 +1,173 @@
+//! What happened when a page was played on one proxy?
+//!
+//! Each side has backends of its own, so the two sides of a page can be played at the same time.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::access_log::{self, Entry};
+use crate::backend::{Backends, Received};
+use crate::book::Page;
+use crate::client::{self, Transcript};
+use crate::process::Proxy;
+use crate::row::{Row, tag};
+use crate::{envoy, lateen};
+
+/// How long the last access-log lines may take to reach the file.
+const LOG_PATIENCE: Duration = Duration::from_secs(12);
+
+/// A page as one proxy played it.
+#[derive(Debug)]
+pub struct Play {
+    /// `lateen` or `envoy`.
+    pub proxy: &'static str,
+    /// One for each row of the page.
+    pub rows: Vec<RowPlay>,
+}
+
+/// A row as one proxy played it.
+#[derive(Debug, Default)]
+pub struct RowPlay {
+    /// What the client saw; of a statistical row the last time.
+    pub transcript: Transcript,
+    /// What the backends saw; of a statistical row the last time.
+    pub received: Vec<Received>,
+    /// How often each backend was chosen, and how often each status came.
+    pub counts: Counts,
+    /// The access-log entries in order.
+    pub log: Vec<Entry>,
+    /// Why the row could not be played.
+    pub failure: Option<String>,
+}
+
+/// Tallies of a statistical row.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Requests by backend.
+    pub backends: BTreeMap<String, u32>,
+    /// Responses by status code; 0: none.
+    pub statuses: BTreeMap<u16, u32>,
+}
+
+/// Plays a page on Lateen's proxy.
+///
+/// # Errors
+/// When the proxy does not start or dies.
+pub async fn play_on_lateen(page: &Page, folder: &Path) -> Result<Play> {
+    let backends = Backends::start(page.backends()).await?;
+    let (yaml, log) = (folder.join("lateen.yaml"), folder.join("lateen.log"));
+    std::fs::write(&yaml, page.render_yaml(backends.ports())).context("cannot write the YAML")?;
+    let proxy = lateen::start(page.role, &yaml, &log, folder).await?;
+    play(page, proxy, backends).await
+}
+
+/// Plays a page on real Envoy, configured by `lateen compile`.
+///
+/// # Errors
+/// When compiling fails, or Envoy does not start or dies.
+pub async fn play_on_envoy(page: &Page, binary: &Path, folder: &Path) -> Result<Play> {
+    let backends = Backends::start(page.backends()).await?;
+    let (yaml, log) = (folder.join("envoy.yaml"), folder.join("envoy.log"));
+    std::fs::write(&yaml, page.render_yaml(backends.ports())).context("cannot write the YAML")?;
+    let bootstrap = lateen::compile_bootstrap(page.role, &yaml, &log, folder)?;
+    let proxy = envoy::start(binary, &bootstrap, &log, folder).await?;
+    play(page, proxy, backends).await
+}
+
+/// Plays a page on a proxy that already runs in front of these backends.
+///
+/// # Errors
+/// When the proxy has no listener for the page or dies.
+pub async fn play(page: &Page, mut proxy: Proxy, mut backends: Backends) -> Result<Play> {
+    let mut plays = Vec::with_capacity(page.rows.len());
+    for row in &page.rows {
+        let address = proxy.listener(row.port.unwrap_or(page.port))?;
+        plays.push(play_row(row, address, &mut backends).await);
+        proxy.check_alive()?;
+    }
+    let expected = page.rows.iter().map(log_entries).sum();
+    let lines = proxy.access_lines(expected, LOG_PATIENCE).await?;
+    assign_log(page, &mut plays, &lines);
+    let names: BTreeMap<String, &str> = backends
+        .ports()
+        .iter()
+        .map(|(name, port)| (format!("127.0.0.1:{port}"), name.as_str()))
+        .collect();
+    for entry in plays.iter_mut().flat_map(|play| &mut play.log) {
+        // The two sides have backends on different ports; the page knows them by name.
+        if let Some(host) = entry.fields.get_mut("upstream_host")
+            && let Some(name) = names.get(host.as_str())
+        {
+            *host = (*name).to_owned();
+        }
+    }
+    Ok(Play {
+        proxy: proxy.name,
+        rows: plays,
+    })
+}
+
+async fn play_row(row: &Row, address: std::net::SocketAddr, backends: &mut Backends) -> RowPlay {
+    let mut play = RowPlay::default();
+    for _ in 0..row.times {
+        match client::play(address, &row.exchanges).await {
+            Ok(transcript) => play.transcript = transcript,
+            Err(reason) => play.failure = Some(reason),
+        }
+        match backends.take().await {
+            Ok(received) => play.received = received,
+            Err(error) => play.failure = Some(format!("{error:#}")),
+        }
+        for received in &play.received {
+            *play
+                .counts
+                .backends
+                .entry(received.backend.clone())
+                .or_default() += 1;
+        }
+        for response in &play.transcript.responses {
+            let status = response.as_ref().map_or(0, client::Response::status);
+            *play.counts.statuses.entry(status).or_default() += 1;
+        }
+        if play.failure.is_some() {
+            break;
+        }
+    }
+    play
+}
+
+/// How many access-log entries a row leaves: one for each exchange, whatever became of it.
+fn log_entries(row: &Row) -> usize {
+    row.exchanges.len() * usize::try_from(row.times).unwrap_or(usize::MAX)
+}
+
+/// Gives each row its entries. A request that was parsed carries the row's tag in its `user-agent`; the others are logged
+/// without one and belong to the rows without tag, in order.
+fn assign_log(page: &Page, plays: &mut [RowPlay], lines: &[String]) {
+    let mut tagged: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
+    let mut untagged = Vec::new();
+    for line in lines {
+        match access_log::parse(line) {
+            Ok(entry) if entry.get("user_agent").starts_with("row-") => {
+                tagged
+                    .entry(entry.get("user_agent").to_owned())
+                    .or_default()
+                    .push(entry);
+            }
+            Ok(entry) => untagged.push(entry),
+            Err(reason) => untagged.push(Entry {
+                fields: BTreeMap::from([("unreadable", reason)]),
+            }),
+        }
+    }
+    let mut untagged = untagged.into_iter();
+    for (row, play) in page.rows.iter().zip(plays) {
+        play.log = match tagged.remove(&tag(row.line)) {
+            Some(entries) => entries,
+            None => untagged.by_ref().take(log_entries(row)).collect(),
+        };
+    }
+}

@@ -1,0 +1,145 @@
+//! Do Lateen and real Envoy both behave as the books say, and alike? One test for each page of `docs/books`.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use anyhow::{Result, bail};
+use lateen_e2e::allowed::Allowed;
+use lateen_e2e::book::{self, Page};
+use lateen_e2e::stage::{self, Play};
+use lateen_e2e::{envoy, judge};
+
+macro_rules! pages {
+    ($($test:ident = $page:literal,)*) => {
+        /// The pages that have a test here.
+        const PAGES: &[&str] = &[$($page),*];
+        $(
+            #[test]
+            fn $test() {
+                play_page($page).unwrap_or_else(|error| panic!("{error:#}"));
+            }
+        )*
+    };
+}
+
+pages! {}
+
+#[test]
+fn every_page_of_the_folder_has_a_test() {
+    assert_eq!(
+        book::page_names().unwrap(),
+        PAGES,
+        "list the pages of docs/books in `pages!`, in order"
+    );
+}
+
+#[test]
+fn the_books_hold_enough_rows() {
+    let rows: usize = PAGES
+        .iter()
+        .map(|page| book::load(page).unwrap().rows.len())
+        .sum();
+    assert!(rows >= 40, "{rows} rows");
+}
+
+/// Plays a page on both proxies at once and reports everything that disagrees.
+fn play_page(name: &str) -> Result<()> {
+    let page = book::load(name)?;
+    let allowed = Allowed::load(&book::folder())?;
+    let folder = tempfile::tempdir()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let envoy = envoy_binary()?;
+    let only = std::env::var("LATEEN_BOOKS_ONLY").unwrap_or_default();
+    let (ours, theirs) = runtime.block_on(async {
+        let ours = async {
+            match only.as_str() {
+                "envoy" => Ok(None),
+                _ => stage::play_on_lateen(&page, folder.path()).await.map(Some),
+            }
+        };
+        let theirs = async {
+            match &envoy {
+                Some(binary) if only != "lateen" => {
+                    stage::play_on_envoy(&page, binary, folder.path())
+                        .await
+                        .map(Some)
+                }
+                _ => Ok(None),
+            }
+        };
+        tokio::join!(ours, theirs)
+    });
+    if std::env::var_os("LATEEN_BOOKS_KEEP").is_some() {
+        let kept = folder.keep();
+        let _ = writeln!(
+            std::io::stderr(),
+            "{name}: files are kept in {}",
+            kept.display()
+        );
+    }
+    let complaints = judge_page(&page, &allowed, ours?.as_ref(), theirs?.as_ref());
+    if complaints.is_empty() {
+        Ok(())
+    } else {
+        bail!("{}", complaints.join("\n"))
+    }
+}
+
+fn judge_page(
+    page: &Page,
+    allowed: &Allowed,
+    ours: Option<&Play>,
+    theirs: Option<&Play>,
+) -> Vec<String> {
+    let mut report = Vec::new();
+    for (index, row) in page.rows.iter().enumerate() {
+        let mut complaints = Vec::new();
+        for play in [ours, theirs].into_iter().flatten() {
+            let found = judge::against_page(row, &play.rows[index]);
+            complaints.extend(
+                found.into_iter().map(|complaint| {
+                    format!("{} disagrees with the page: {complaint}", play.proxy)
+                }),
+            );
+        }
+        if let (Some(ours), Some(theirs)) = (ours, theirs) {
+            let found = judge::against_each_other(
+                row,
+                (ours, &ours.rows[index]),
+                (theirs, &theirs.rows[index]),
+                allowed,
+            );
+            complaints.extend(found);
+        }
+        if !complaints.is_empty() {
+            report.push(format!("{}:{} {}", page.path.display(), row.line, row.text));
+            report.extend(
+                complaints
+                    .into_iter()
+                    .map(|complaint| format!("    {complaint}")),
+            );
+        }
+    }
+    report
+}
+
+/// Envoy's binary; says once, past the test harness's capture, when there is none.
+fn envoy_binary() -> Result<Option<PathBuf>> {
+    static FOUND: OnceLock<Result<Option<PathBuf>, String>> = OnceLock::new();
+    let found = FOUND.get_or_init(|| {
+        let found = envoy::binary().map_err(|error| format!("{error:#}"));
+        if let Ok(None) = found {
+            let _ = writeln!(
+                std::io::stderr(),
+                "\nbooks: no Envoy here, COMPARISON SKIPPED: Lateen is held against the pages alone. \
+                 `scripts/install-envoy` fetches Envoy; {}=1 makes its absence a failure.",
+                envoy::REQUIRE
+            );
+        }
+        found
+    });
+    found.clone().map_err(anyhow::Error::msg)
+}
