@@ -3,8 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::stats::ClusterStats;
+
+pub mod build;
+pub mod cluster;
+pub(crate) mod fields;
 pub mod format;
+pub mod hcm;
 pub mod header_mutation;
+pub mod listener;
 pub mod matcher;
 pub mod route;
 
@@ -59,4 +66,30 @@ pub struct Invalid {
     pub path: String,
     /// What is wrong and what would be right.
     pub message: String,
+}
+
+/// A cluster with its endpoints and its counters.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Its number, under which routes refer to it.
+    pub id: ClusterId,
+    /// Settings; the same `Arc` while the cluster resource is unchanged.
+    pub config: Arc<cluster::ClusterConfig>,
+    /// Endpoints; the same `Arc` while they are unchanged.
+    pub endpoints: Arc<cluster::Endpoints>,
+    /// Counters, kept while the name in statistics stays.
+    pub stats: Arc<ClusterStats>,
+}
+
+/// All that the workers need to serve requests, immutable.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Grows by one with each snapshot.
+    pub generation: u64,
+    /// The listeners that are ready to serve, by name.
+    pub listeners: Vec<Arc<listener::Listener>>,
+    /// The route configurations, by name.
+    pub routes: HashMap<Arc<str>, Arc<route::RouteConfig>>,
+    /// The clusters, at their number.
+    pub clusters: Vec<Option<Arc<Cluster>>>,
 }

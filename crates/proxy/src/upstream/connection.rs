@@ -1,0 +1,162 @@
+//! One connection to an upstream host.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+
+use super::cluster::WorkerCluster;
+use crate::http::h1::ReadBuffer;
+use crate::http::stream_info::AddressText;
+use crate::snapshot::cluster::{Endpoint, HostState};
+use crate::stats::ClusterStats;
+
+/// Why no connection could be made.
+#[derive(Debug)]
+pub(crate) enum ConnectError {
+    /// Within `connect_timeout` there was no answer.
+    Timeout,
+    /// The connection was refused, or the network failed.
+    Failed(io::Error),
+}
+
+/// An open connection to an upstream host.
+#[derive(Debug)]
+pub(crate) struct UpstreamConnection {
+    /// The socket.
+    pub(crate) stream: TcpStream,
+    /// Bytes read and not yet used.
+    pub(crate) buffer: ReadBuffer,
+    /// The local address, as access logs print it.
+    pub(crate) local: AddressText,
+    /// Requests sent on it so far.
+    pub(crate) requests: u32,
+    opened: Instant,
+    idle_since: Instant,
+    count: ConnectionCount,
+}
+
+impl UpstreamConnection {
+    /// Connects to a host within the cluster's `connect_timeout`.
+    pub(crate) async fn connect(
+        cluster: &WorkerCluster,
+        endpoint: &Arc<Endpoint>,
+        deadline: Option<Instant>,
+    ) -> Result<Self, ConnectError> {
+        let counters = cluster.counters();
+        let begun = Instant::now();
+        let count = ConnectionCount::begin(cluster, endpoint.state.clone());
+        let timeout = cluster.cluster.config.connect_timeout;
+        let limit = deadline.map_or(timeout, |deadline| timeout.min(deadline.saturating_duration_since(begun)));
+        let outcome = match tokio::time::timeout(limit, TcpStream::connect(endpoint.address.socket)).await {
+            Ok(Ok(stream)) => prepare(stream),
+            Ok(Err(error)) => Err(ConnectError::Failed(error)),
+            Err(_) => Err(ConnectError::Timeout),
+        };
+        match outcome {
+            Ok((stream, local)) => {
+                let now = Instant::now();
+                counters.upstream_cx_connect_ms.record_ms(now - begun);
+                Ok(Self {
+                    stream,
+                    buffer: ReadBuffer::default(),
+                    local,
+                    requests: 0,
+                    opened: now,
+                    idle_since: now,
+                    count,
+                })
+            }
+            Err(error) => {
+                counters.upstream_cx_connect_fail.inc();
+                if matches!(error, ConnectError::Timeout) {
+                    counters.upstream_cx_connect_timeout.inc();
+                }
+                endpoint.state.connect_failures.fetch_add(1, Ordering::Relaxed);
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether nothing came from the peer since the last exchange: neither bytes nor the end of the stream. Costs no
+    /// system call unless the reactor saw something.
+    pub(crate) fn is_usable(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        match self.stream.poll_read_ready(&mut cx) {
+            Poll::Pending => true,
+            Poll::Ready(Err(_)) => false,
+            Poll::Ready(Ok(())) => {
+                let mut byte = [0];
+                let silent =
+                    matches!(self.stream.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+                self.count.remote = !silent;
+                silent
+            }
+        }
+    }
+
+    /// Gives the buffer back while the connection is idle.
+    pub(crate) fn rest(&mut self, now: Instant) {
+        self.idle_since = now;
+        self.buffer.release();
+    }
+
+    /// How long the connection has been idle.
+    pub(crate) fn idle_for(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.idle_since)
+    }
+
+    /// How long the connection has been open.
+    pub(crate) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.opened)
+    }
+
+    /// Notes that the peer closed the connection, for the statistics.
+    pub(crate) fn closed_by_peer(&mut self) {
+        self.count.remote = true;
+    }
+}
+
+fn prepare(stream: TcpStream) -> Result<(TcpStream, AddressText), ConnectError> {
+    stream.set_nodelay(true).map_err(ConnectError::Failed)?;
+    let local = stream.local_addr().map_err(ConnectError::Failed)?;
+    Ok((stream, AddressText::new(local)))
+}
+
+/// Counts a connection in the statistics from its first attempt until it is dropped.
+#[derive(Debug)]
+struct ConnectionCount {
+    stats: Arc<ClusterStats>,
+    worker: usize,
+    state: Arc<HostState>,
+    remote: bool,
+}
+
+impl ConnectionCount {
+    fn begin(cluster: &WorkerCluster, state: Arc<HostState>) -> Self {
+        let counters = cluster.counters();
+        counters.upstream_cx_total.inc();
+        counters.upstream_cx_http1_total.inc();
+        counters.upstream_cx_active.inc();
+        state.connections.fetch_add(1, Ordering::Relaxed);
+        state.active_connections.fetch_add(1, Ordering::Relaxed);
+        Self { stats: cluster.cluster.stats.clone(), worker: cluster.worker, state, remote: false }
+    }
+}
+
+impl Drop for ConnectionCount {
+    fn drop(&mut self) {
+        let counters = self.stats.worker(self.worker);
+        counters.upstream_cx_active.dec();
+        counters.upstream_cx_destroy.inc();
+        if self.remote {
+            counters.upstream_cx_destroy_remote.inc();
+        } else {
+            counters.upstream_cx_destroy_local.inc();
+        }
+        self.state.active_connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
