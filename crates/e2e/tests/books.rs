@@ -23,7 +23,23 @@ macro_rules! pages {
     };
 }
 
-pages! {}
+pages! {
+    page_01_basic_routing = "01-basic-routing",
+    page_02_header_routing = "02-header-routing",
+    page_03_uri_matching = "03-uri-matching",
+    page_04_rewrites = "04-rewrites",
+    page_05_header_operations = "05-header-operations",
+    page_06_weights = "06-weights",
+    page_07_more_matches = "07-more-matches",
+    page_08_hosts = "08-hosts",
+    page_09_redirects_and_direct_answers = "09-redirects-and-direct-answers",
+    page_10_failures = "10-failures",
+    page_11_paths = "11-paths",
+    page_12_request_headers_gateway = "12-request-headers-gateway",
+    page_13_request_headers_mesh = "13-request-headers-mesh",
+    page_14_framing = "14-framing",
+    page_15_malformed = "15-malformed",
+}
 
 #[test]
 fn every_page_of_the_folder_has_a_test() {
