@@ -5,7 +5,7 @@ use std::path::Path;
 use std::{env, fs};
 
 use prost::Message as _;
-use prost_types::FileDescriptorSet;
+use prost_types::{DescriptorProto, EnumDescriptorProto, FileDescriptorSet};
 
 const DESCRIPTOR_SET: &str = "proto/envoy.binpb";
 
@@ -27,6 +27,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     descriptors
         .file
         .retain(|file| !ANNOTATION_PACKAGES.contains(&file.package()));
+    for file in &mut descriptors.file {
+        file.message_type.iter_mut().for_each(allow_deprecated);
+        file.enum_type.iter_mut().for_each(allow_deprecated_values);
+    }
 
     prost_build::Config::new()
         // Ordered maps: equal content encodes to equal bytes, which versions (content hashes) rest upon.
@@ -37,4 +41,37 @@ fn main() -> Result<(), Box<dyn Error>> {
         .include_file("messages.rs")
         .compile_fds(descriptors)?;
     Ok(())
+}
+
+/// Takes away the marks of deprecated fields: Envoy tells its users not to write them, but a data plane has to read them
+/// and a control plane has to speak to older Envoys, so the compiler's warnings would only be in the way.
+fn allow_deprecated(message: &mut DescriptorProto) {
+    for options in message
+        .field
+        .iter_mut()
+        .filter_map(|field| field.options.as_mut())
+    {
+        options.deprecated = None;
+    }
+    if let Some(options) = &mut message.options {
+        options.deprecated = None;
+    }
+    message.nested_type.iter_mut().for_each(allow_deprecated);
+    message
+        .enum_type
+        .iter_mut()
+        .for_each(allow_deprecated_values);
+}
+
+fn allow_deprecated_values(enumeration: &mut EnumDescriptorProto) {
+    for options in enumeration
+        .value
+        .iter_mut()
+        .filter_map(|value| value.options.as_mut())
+    {
+        options.deprecated = None;
+    }
+    if let Some(options) = &mut enumeration.options {
+        options.deprecated = None;
+    }
 }

@@ -95,8 +95,8 @@ def strip_file(file):
     return out
 
 
-def udpa_typed_struct():
-    """udpa/type/v1/typed_struct.proto, which the source lacks and older Istio configuration still names.
+def typed_struct(package):
+    """typed_struct.proto of a package. The source lacks it, because no other file imports it; configuration names it.
 
     message TypedStruct { string type_url = 1; google.protobuf.Struct value = 2; }
     """
@@ -112,7 +112,7 @@ def udpa_typed_struct():
     message = text(MESSAGE_NAME, "TypedStruct")
     message += write_field(MESSAGE_FIELD, LENGTH, field("type_url", "typeUrl", 1, string_kind, None))
     message += write_field(MESSAGE_FIELD, LENGTH, field("value", "value", 2, message_kind, ".google.protobuf.Struct"))
-    file = text(FILE_NAME, "udpa/type/v1/typed_struct.proto") + text(2, "udpa.type.v1")
+    file = text(FILE_NAME, package.replace(".", "/") + "/typed_struct.proto") + text(2, package)
     file += text(FILE_DEPENDENCY, "google/protobuf/struct.proto")
     return file + write_field(FILE_MESSAGE, LENGTH, message) + text(12, "proto3")
 
@@ -150,7 +150,8 @@ def main():
                 wanted.add(dependency)
                 pending.append(dependency)
     # The source lists imports before importers; keeping its order keeps that property.
-    kept = [strip_file(file) for name, file in files.items() if name in wanted] + [udpa_typed_struct()]
+    kept = [strip_file(file) for name, file in files.items() if name in wanted]
+    kept += [typed_struct(package) for package in ("udpa.type.v1", "xds.type.v3")]
     result = b"".join(write_field(1, LENGTH, file) for file in kept)
     pathlib.Path(output).write_bytes(result)
     print(f"{len(kept)} files, {len(result)} bytes")

@@ -4,14 +4,19 @@
 //!   renamed, so what Envoy's documentation says about a field holds here.
 //! * [`XdsSet`]: every resource of one proxy by type and name, each with a [`Version`] and the [`Origin`] of its parts.
 //! * [`any`]: `google.protobuf.Any` in and out of typed messages.
+//! * [`json`]: messages as JSON, in Envoy's spelling, and back.
+//! * [`bootstrap`]: the set as a bootstrap file that Envoy runs, and bootstrap files read into a set.
 //!
 //! Invariant: equal content encodes to equal bytes (maps are ordered), so a version is a content hash and stays the
 //! same across processes and restarts.
 
 pub mod any;
+pub mod bootstrap;
+pub mod json;
 mod messages;
 mod origin;
 mod set;
+pub mod yaml;
 
 pub use messages::{cel, envoy, google, io, opentelemetry, ratelimit, udpa, xds};
 pub use origin::{Origin, Part};
