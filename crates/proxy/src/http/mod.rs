@@ -1,7 +1,12 @@
 //! HTTP: heads, codecs and the walk of a request.
 
-pub mod head;
+pub(crate) mod connection;
+pub(crate) mod exchange;
 pub mod h1;
+pub mod head;
+pub(crate) mod ingress;
 pub mod path;
+pub(crate) mod reply;
 pub mod router;
 pub mod stream_info;
+pub(crate) mod transfer;

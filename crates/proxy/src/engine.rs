@@ -1,0 +1,440 @@
+//! The main thread of the data plane: one loop over one closed set of events. It builds snapshots, binds sockets,
+//! resolves names, hands everything to the workers and answers the admin interface.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use lateen_xds::{Part, XdsSet};
+use tokio::runtime::{Builder as RuntimeBuilder, LocalOptions};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
+
+use crate::access_log::LogSink;
+use crate::http::ingress::Machine;
+use crate::snapshot::build::{Builder, Rejection};
+use crate::snapshot::cluster::DnsName;
+use crate::snapshot::{Invalid, Snapshot};
+use crate::stats::Registry;
+use crate::worker::{self, Command, Common, Worker};
+
+/// Connections that wait to be accepted, per worker.
+const BACKLOG: i32 = 1024;
+
+/// How to run the data plane.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Worker threads; at least one.
+    pub workers: usize,
+    /// Address of the admin interface; port 0 is any free port, `None` is no admin interface.
+    pub admin: Option<SocketAddr>,
+}
+
+/// What the data plane made of a resource set.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// Resources that were not taken; their last good form stays in use.
+    pub rejections: Vec<Rejection>,
+    /// Listeners by name with the address that they are bound to.
+    pub listeners: BTreeMap<Arc<str>, SocketAddr>,
+}
+
+/// The state that the admin interface shows; written by the engine, read by anybody.
+#[derive(Debug)]
+pub struct Status {
+    /// When the process began.
+    pub started: Instant,
+    /// Worker threads.
+    pub workers: usize,
+    /// The statistics.
+    pub stats: Arc<Registry>,
+    current: Mutex<Current>,
+}
+
+/// The accepted configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Current {
+    /// The accepted set.
+    pub set: XdsSet,
+    /// When it was accepted.
+    pub accepted: Option<SystemTime>,
+    /// The snapshot built from it.
+    pub snapshot: Option<Arc<Snapshot>>,
+    /// Bound addresses by listener name.
+    pub listeners: BTreeMap<Arc<str>, SocketAddr>,
+    /// The proxy is draining.
+    pub draining: bool,
+}
+
+impl Status {
+    /// What is in use now.
+    #[must_use]
+    pub fn current(&self) -> Current {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// What the engine is told.
+enum Event {
+    Apply(Box<XdsSet>, oneshot::Sender<Applied>),
+    Resolved(DnsName, io::Result<Vec<IpAddr>>),
+    Shutdown(Duration, oneshot::Sender<()>),
+}
+
+/// A running data plane.
+#[derive(Debug)]
+pub struct Proxy {
+    events: UnboundedSender<Event>,
+    status: Arc<Status>,
+    admin: Option<SocketAddr>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Proxy {
+    /// Starts the threads; nothing is served before [`Proxy::apply`].
+    ///
+    /// # Errors
+    /// The admin address cannot be bound, or a thread or runtime cannot be made.
+    pub fn start(options: &Options) -> io::Result<Self> {
+        let workers = options.workers.max(1);
+        let stats = Arc::new(Registry::new(workers));
+        let status = Arc::new(Status {
+            started: Instant::now(),
+            workers,
+            stats: stats.clone(),
+            current: Mutex::default(),
+        });
+        let admin = options.admin.map(std::net::TcpListener::bind).transpose()?;
+        if let Some(admin) = &admin {
+            admin.set_nonblocking(true)?;
+        }
+        let admin_address = admin.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
+        let common = Arc::new(Common {
+            stats: stats.clone(),
+            connection_ids: AtomicU64::new(0),
+            machine: Machine { address: first_address() },
+        });
+        let sink = LogSink::start()?;
+        let mut senders = Vec::new();
+        for index in 0..workers {
+            senders.push(start_worker(index, common.clone(), sink.clone())?);
+        }
+        let (events, receiver) = unbounded_channel();
+        let engine = Engine {
+            builder: Builder::new(stats),
+            status: status.clone(),
+            workers: senders,
+            bound: HashMap::new(),
+            resolving: HashMap::new(),
+            set: XdsSet::default(),
+            events: events.clone(),
+            sink,
+        };
+        let runtime = RuntimeBuilder::new_current_thread().enable_all().build_local(LocalOptions::default());
+        drop(runtime?);
+        let admin_status = status.clone();
+        let admin_events = events.clone();
+        let thread = std::thread::Builder::new().name("engine".into()).spawn(move || {
+            let runtime = RuntimeBuilder::new_current_thread().enable_all().build_local(LocalOptions::default());
+            let runtime = match runtime {
+                Ok(runtime) => runtime,
+                Err(error) => return tracing::error!(%error, "cannot make the engine's runtime"),
+            };
+            runtime.block_on(async move {
+                if let Some(admin) = admin {
+                    tokio::task::spawn_local(crate::admin_server::serve(admin, admin_status, admin_events));
+                }
+                engine.run(receiver).await;
+            });
+        })?;
+        Ok(Self { events, status, admin: admin_address, thread: Some(thread) })
+    }
+
+    /// Takes a resource set into use and says what was not taken.
+    pub async fn apply(&self, set: XdsSet) -> Applied {
+        let (reply, applied) = oneshot::channel();
+        if self.events.send(Event::Apply(Box::new(set), reply)).is_err() {
+            return Applied::default();
+        }
+        applied.await.unwrap_or_default()
+    }
+
+    /// The bound address of the admin interface.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// What the data plane runs.
+    #[must_use]
+    pub fn status(&self) -> &Arc<Status> {
+        &self.status
+    }
+
+    /// Stops listening, lets running exchanges end within the limit, and ends the threads.
+    pub async fn shutdown(mut self, limit: Duration) {
+        let (done, finished) = oneshot::channel();
+        if self.events.send(Event::Shutdown(limit, done)).is_ok() {
+            // An error means that the engine is gone already.
+            let _ = finished.await;
+        }
+        if let Some(thread) = self.thread.take() {
+            // A panic of the engine was reported where it happened.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+}
+
+/// The way for the admin interface to stop the proxy.
+#[derive(Clone, Debug)]
+pub(crate) struct Stop(UnboundedSender<Event>);
+
+impl std::fmt::Debug for Event {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Apply(..) => "Apply",
+            Self::Resolved(..) => "Resolved",
+            Self::Shutdown(..) => "Shutdown",
+        })
+    }
+}
+
+fn start_worker(index: usize, common: Arc<Common>, sink: LogSink) -> io::Result<UnboundedSender<Command>> {
+    let (commands, receiver) = unbounded_channel();
+    std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+        let runtime = RuntimeBuilder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default());
+        match runtime {
+            Ok(runtime) => runtime.block_on(worker::run(Worker::new(index, common, sink), receiver)),
+            Err(error) => tracing::error!(%error, index, "cannot make a worker's runtime"),
+        }
+    })?;
+    Ok(commands)
+}
+
+/// The first address of this machine that is not loopback, IPv4 first, as Envoy chooses its own.
+fn first_address() -> Option<IpAddr> {
+    let interfaces = if_addrs::get_if_addrs().ok()?;
+    let mut addresses = interfaces.iter().filter(|interface| !interface.is_loopback()).map(if_addrs::Interface::ip);
+    addresses.find(IpAddr::is_ipv4)
+}
+
+/// A listener's sockets.
+#[derive(Clone, Copy, Debug)]
+struct Bound {
+    /// The address that was asked for, perhaps with port 0.
+    requested: SocketAddr,
+    /// The address that it got.
+    actual: SocketAddr,
+}
+
+struct Engine {
+    builder: Builder,
+    status: Arc<Status>,
+    workers: Vec<UnboundedSender<Command>>,
+    bound: HashMap<Arc<str>, Bound>,
+    resolving: HashMap<DnsName, tokio::task::JoinHandle<()>>,
+    set: XdsSet,
+    events: UnboundedSender<Event>,
+    sink: LogSink,
+}
+
+impl Engine {
+    async fn run(mut self, mut events: UnboundedReceiver<Event>) {
+        while let Some(event) = events.recv().await {
+            match event {
+                Event::Apply(set, reply) => {
+                    self.set = *set;
+                    let applied = self.rebuild();
+                    // The caller may have stopped waiting.
+                    let _ = reply.send(applied);
+                }
+                Event::Resolved(name, Ok(addresses)) => {
+                    if self.builder.resolve(name, addresses) {
+                        self.rebuild();
+                    }
+                }
+                Event::Resolved(name, Err(error)) => {
+                    tracing::debug!(host = %name.host, %error, "name resolution failed; the last addresses stay");
+                }
+                Event::Shutdown(limit, done) => {
+                    self.drain(limit).await;
+                    // The caller may have stopped waiting.
+                    let _ = done.send(());
+                    return;
+                }
+            }
+        }
+    }
+
+    fn rebuild(&mut self) -> Applied {
+        let (snapshot, mut rejections) = self.builder.build(&self.set);
+        self.resolve_names();
+        let mut commands = Vec::new();
+        let gone: Vec<_> = self
+            .bound
+            .keys()
+            .filter(|name| !snapshot.listeners.iter().any(|listener| listener.name == **name))
+            .cloned()
+            .collect();
+        for name in gone {
+            self.bound.remove(&name);
+            commands.extend((0..self.workers.len()).map(|worker| (worker, Command::Unlisten { name: name.clone() })));
+        }
+        for listener in &snapshot.listeners {
+            let name = &listener.name;
+            if self.bound.get(name).is_some_and(|bound| bound.requested == listener.address) {
+                continue;
+            }
+            match bind(listener.address, self.workers.len()) {
+                Ok((actual, sockets)) => {
+                    let moved = self.bound.insert(name.clone(), Bound { requested: listener.address, actual });
+                    for (worker, socket) in sockets.into_iter().enumerate() {
+                        if moved.is_some() {
+                            commands.push((worker, Command::Unlisten { name: name.clone() }));
+                        }
+                        commands.push((worker, Command::Listen { name: name.clone(), address: actual, socket }));
+                    }
+                }
+                Err(error) => {
+                    let message = format!("cannot bind {}: {error}", listener.address);
+                    rejections.push(Rejection {
+                        kind: "listener",
+                        name: name.clone(),
+                        invalid: Invalid::at("address", message),
+                        origin: self.set.listeners.get(name).and_then(|listener| listener.origin(Part::Whole)).cloned(),
+                    });
+                }
+            }
+        }
+        // Sockets that go are closed first and new ones come last, so that no connection meets a view without it.
+        let (unlisten, listen): (Vec<_>, Vec<_>) =
+            commands.into_iter().partition(|(_, command)| matches!(command, Command::Unlisten { .. }));
+        for (worker, command) in unlisten {
+            self.tell(worker, command);
+        }
+        for (worker, command) in listen {
+            self.tell(worker, command);
+        }
+        for worker in 0..self.workers.len() {
+            self.tell(worker, Command::Adopt(snapshot.clone()));
+        }
+        let listeners: BTreeMap<_, _> =
+            self.bound.iter().map(|(name, bound)| (name.clone(), bound.actual)).collect();
+        let mut current = self.status.lock();
+        current.set = self.set.clone();
+        current.accepted = Some(SystemTime::now());
+        current.snapshot = Some(snapshot);
+        current.listeners.clone_from(&listeners);
+        Applied { rejections, listeners }
+    }
+
+    fn tell(&self, worker: usize, command: Command) {
+        if self.workers[worker].send(command).is_err() {
+            tracing::error!(worker, "a worker is gone");
+        }
+    }
+
+    /// Starts the periodic lookup of names that are new, ends that of names that are gone.
+    fn resolve_names(&mut self) {
+        let wanted = self.builder.dns_names(&self.set);
+        self.resolving.retain(|name, task| {
+            let keep = wanted.contains_key(name);
+            if !keep {
+                task.abort();
+            }
+            keep
+        });
+        for (name, rate) in wanted.into_iter().collect::<BTreeMap<_, _>>() {
+            self.resolving
+                .entry(name.clone())
+                .or_insert_with(|| tokio::task::spawn_local(resolve(name, rate, self.events.clone())));
+        }
+    }
+
+    async fn drain(&mut self, limit: Duration) {
+        self.status.lock().draining = true;
+        let deadline = Instant::now() + limit;
+        let mut ends = Vec::new();
+        for worker in 0..self.workers.len() {
+            let (done, end) = oneshot::channel();
+            self.tell(worker, Command::Drain { deadline, done });
+            ends.push(end);
+        }
+        for end in ends {
+            // An error means that the worker is gone.
+            let _ = tokio::time::timeout_at(deadline.into(), end).await;
+        }
+        self.sink.flush();
+    }
+}
+
+async fn resolve(name: DnsName, rate: Duration, events: UnboundedSender<Event>) {
+    /// Names are not asked for more often than this, whatever the configuration says.
+    const FLOOR: Duration = Duration::from_secs(1);
+    loop {
+        let looked_up = tokio::net::lookup_host((name.host.as_str(), name.port)).await;
+        let addresses = looked_up.map(|found| {
+            let mut addresses: Vec<_> = found.map(|address| address.ip()).collect();
+            addresses.sort();
+            addresses.dedup();
+            addresses
+        });
+        if events.send(Event::Resolved(name.clone(), addresses)).is_err() {
+            return;
+        }
+        tokio::time::sleep(rate.max(FLOOR)).await;
+    }
+}
+
+/// Binds one socket per worker to the same address; the kernel spreads connections over them.
+fn bind(address: SocketAddr, workers: usize) -> io::Result<(SocketAddr, Vec<std::net::TcpListener>)> {
+    // Sharing a port between workers also lets another process share it unnoticed. This socket does not share, so it
+    // finds out whether the port is taken.
+    let probe = socket(address, false)?;
+    let actual = probe.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    drop(probe);
+    let mut sockets = Vec::with_capacity(workers);
+    for _ in 0..workers {
+        let socket = socket(actual, true)?;
+        socket.listen(BACKLOG)?;
+        sockets.push(socket.into());
+    }
+    Ok((actual, sockets))
+}
+
+fn socket(address: SocketAddr, shared: bool) -> io::Result<socket2::Socket> {
+    let socket = socket2::Socket::new(
+        socket2::Domain::for_address(address),
+        socket2::Type::STREAM,
+        Some(socket2::Protocol::TCP),
+    )?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bind;
+
+    #[test]
+    fn a_port_that_is_taken_is_an_error_even_though_workers_share_ports() {
+        let (address, sockets) = bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+        assert_eq!(sockets.len(), 2);
+        assert!(bind(address, 1).is_err());
+        drop(sockets);
+        assert!(bind(address, 1).is_ok());
+    }
+}

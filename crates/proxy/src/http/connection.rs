@@ -1,0 +1,204 @@
+//! One downstream connection: request after request until somebody has had enough.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
+use super::exchange::{self, After};
+use super::h1::ReadBuffer;
+use super::stream_info::DownstreamConnection;
+use crate::alarm::Alarm;
+use crate::view::WorkerListener;
+use crate::worker::{ConnectionHandle, Worker};
+
+/// How long a connection that the proxy closes waits for the client to close too; Envoy's `delayed_close_timeout`.
+const DELAYED_CLOSE: Duration = Duration::from_secs(1);
+/// Bytes that are still read and thrown away while waiting for that.
+const DELAYED_CLOSE_BYTES: usize = 1024 * 1024;
+
+/// The client's side of an exchange.
+#[derive(Debug)]
+pub(crate) struct Downstream {
+    /// The socket.
+    pub(crate) stream: TcpStream,
+    /// Bytes read and not yet used.
+    pub(crate) buffer: ReadBuffer,
+    /// The connection's timer.
+    pub(crate) alarm: Alarm,
+    /// The client closed its side.
+    pub(crate) at_end: bool,
+    handle: Rc<ConnectionHandle>,
+}
+
+impl Downstream {
+    /// Reads more bytes into the buffer; 0 is the end of the stream.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
+        let read = tokio_util::io::poll_read_buf(Pin::new(&mut self.stream), cx, self.buffer.fill());
+        if let Poll::Ready(Ok(0) | Err(_)) = read {
+            self.at_end = true;
+        }
+        read
+    }
+}
+
+/// The facts of a connection for logs and formats.
+pub(crate) fn facts(id: u64, local: SocketAddr, remote: SocketAddr) -> DownstreamConnection {
+    DownstreamConnection { id, local: local.into(), remote: remote.into(), server_name: None, tls: false }
+}
+
+/// Serves a connection to its end.
+pub(crate) async fn serve(
+    worker: &Rc<Worker>,
+    stream: TcpStream,
+    facts: DownstreamConnection,
+    listener: Rc<WorkerListener>,
+) {
+    let opened = Instant::now();
+    let counted = ConnectionCount::begin(worker, &listener);
+    let manager = listener.listener.manager.clone();
+    let mut bound = listener;
+    let mut generation = worker.generation();
+    let mut stale = false;
+    let mut requests = 0_u32;
+    let mut down = Downstream {
+        stream,
+        buffer: ReadBuffer::default(),
+        alarm: Alarm::default(),
+        at_end: false,
+        handle: worker.register(),
+    };
+    loop {
+        if !wait_for_request(worker, &mut down, manager.idle_timeout, counted.http()).await {
+            break;
+        }
+        let view = worker.view();
+        if view.generation != generation {
+            generation = view.generation;
+            (bound, stale) = view.rebind(&bound);
+        }
+        requests = requests.saturating_add(1);
+        let outlived = manager.max_connection_duration.is_some_and(|limit| opened.elapsed() >= limit);
+        let full = manager.max_requests_per_connection.is_some_and(|limit| requests >= limit);
+        let last = stale || outlived || full;
+        let mut scratch = worker.take_scratch();
+        let after = exchange::run(worker, &view, &bound, &facts, &mut down, &mut scratch, last).await;
+        worker.give_scratch(scratch);
+        if after == After::Close {
+            if full {
+                counted.http().downstream_cx_max_requests_reached.inc();
+            }
+            if outlived {
+                counted.http().downstream_cx_max_duration_reached.inc();
+            }
+            close(&mut down).await;
+            break;
+        }
+        if down.buffer.is_empty() {
+            down.buffer.release();
+        }
+    }
+}
+
+/// Waits for the first bytes of the next request; `false` when the connection is over.
+async fn wait_for_request(
+    worker: &Worker,
+    down: &mut Downstream,
+    idle_timeout: Option<Duration>,
+    http: &crate::stats::HttpCounters,
+) -> bool {
+    if !down.buffer.is_empty() {
+        return true;
+    }
+    if down.at_end {
+        return false;
+    }
+    let idle_by = idle_timeout.map(|timeout| Instant::now() + timeout);
+    std::future::poll_fn(|cx| {
+        down.handle.register(cx.waker());
+        match down.stream.poll_read_ready(cx) {
+            Poll::Ready(Ok(())) => return Poll::Ready(true),
+            Poll::Ready(Err(_)) => return Poll::Ready(false),
+            Poll::Pending => {}
+        }
+        let deadline = [idle_by, worker.drain_by()].into_iter().flatten().min();
+        if down.alarm.poll(deadline, cx).is_ready() {
+            if !worker.is_draining() {
+                http.downstream_cx_idle_timeout.inc();
+            }
+            return Poll::Ready(false);
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Closes so that the client can still read what was sent: unread input would make the kernel answer with a reset,
+/// which destroys bytes on their way.
+async fn close(down: &mut Downstream) {
+    if down.at_end || down.stream.shutdown().await.is_err() {
+        return;
+    }
+    let deadline = Instant::now() + DELAYED_CLOSE;
+    let mut discarded = 0;
+    let drained = std::future::poll_fn(|cx| {
+        loop {
+            down.buffer.clear();
+            match down.poll_read(cx) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(count)) => {
+                    discarded += count;
+                    if discarded > DELAYED_CLOSE_BYTES {
+                        return Poll::Ready(());
+                    }
+                }
+                Poll::Pending => return down.alarm.poll(Some(deadline), cx),
+            }
+        }
+    });
+    drained.await;
+}
+
+/// Counts a connection in the statistics until it is dropped.
+struct ConnectionCount {
+    listener: Rc<WorkerListener>,
+    worker: usize,
+    opened: Instant,
+}
+
+impl ConnectionCount {
+    fn begin(worker: &Worker, listener: &Rc<WorkerListener>) -> Self {
+        let count = Self { listener: listener.clone(), worker: worker.index, opened: Instant::now() };
+        let http = count.http();
+        http.downstream_cx_total.inc();
+        http.downstream_cx_active.inc();
+        http.downstream_cx_http1_total.inc();
+        http.downstream_cx_http1_active.inc();
+        let listener = listener.stats.worker(worker.index);
+        listener.downstream_cx_total.inc();
+        listener.downstream_cx_active.inc();
+        count
+    }
+
+    fn http(&self) -> &crate::stats::HttpCounters {
+        self.listener.http.worker(self.worker)
+    }
+}
+
+impl Drop for ConnectionCount {
+    fn drop(&mut self) {
+        let http = self.http();
+        http.downstream_cx_active.dec();
+        http.downstream_cx_http1_active.dec();
+        http.downstream_cx_destroy.inc();
+        http.downstream_cx_length_ms.record_ms(self.opened.elapsed());
+        let listener = self.listener.stats.worker(self.worker);
+        listener.downstream_cx_active.dec();
+        listener.downstream_cx_destroy.inc();
+        listener.downstream_cx_length_ms.record_ms(self.opened.elapsed());
+    }
+}

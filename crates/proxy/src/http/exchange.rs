@@ -1,0 +1,384 @@
+//! One exchange: a request from its first byte to the log line of its response.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::connection::Downstream;
+use super::h1::{self, BodyLength, RequestFraming};
+use super::head::{Head, Known};
+use super::ingress;
+use super::reply::LocalReply;
+use super::router::forward::{self, Forwarded, number};
+use super::router::select::{self, Routed, Selection};
+use super::router::{redirect, rewrite};
+use super::stream_info::{DownstreamConnection, Flag, Protocol, StreamInfo};
+use super::transfer::Output;
+use crate::snapshot::format::{Empty, FormatContext};
+use crate::snapshot::hcm::{HttpConnectionManager, LogFormat, ServerHeader};
+use crate::snapshot::route::{Action, Forward};
+use crate::stats::HttpCounters;
+use crate::view::{View, WorkerListener};
+use crate::worker::Worker;
+
+/// What becomes of the connection after an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    /// The next request may come.
+    KeepAlive,
+    /// The connection is to be closed.
+    Close,
+}
+
+/// Buffers of an exchange, used again and again.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    /// The request.
+    pub(crate) request: Head,
+    /// The response.
+    pub(crate) response: Head,
+    /// Output to the client.
+    pub(crate) to_client: Output,
+    /// Output to the upstream.
+    pub(crate) to_upstream: Output,
+    /// Space for formatted values.
+    pub(crate) text: Vec<u8>,
+}
+
+/// Buffers larger than this are not kept.
+const KEPT_BYTES: usize = 64 * 1024;
+
+impl Scratch {
+    /// Empties everything and gives large buffers back.
+    pub(crate) fn clear(&mut self) {
+        self.request.clear();
+        self.response.clear();
+        self.text.clear();
+        for output in [&mut self.to_client, &mut self.to_upstream] {
+            output.clear();
+            output.bytes.shrink_to(KEPT_BYTES);
+        }
+    }
+}
+
+/// What stays the same throughout an exchange.
+pub(crate) struct Cx<'v> {
+    pub(crate) worker: &'v Rc<Worker>,
+    pub(crate) view: &'v Rc<View>,
+    pub(crate) bound: &'v WorkerListener,
+    pub(crate) manager: &'v HttpConnectionManager,
+    pub(crate) http: &'v HttpCounters,
+    /// The request came from an internal address.
+    pub(crate) internal: bool,
+    /// The connection ends with this exchange whatever happens.
+    last: bool,
+}
+
+impl Cx<'_> {
+    /// Whether the response has to say that the connection closes.
+    pub(crate) fn closing(&self) -> bool {
+        self.last || self.worker.is_draining()
+    }
+}
+
+/// Runs one exchange. `last` closes the connection after it.
+pub(crate) async fn run(
+    worker: &Rc<Worker>,
+    view: &Rc<View>,
+    bound: &WorkerListener,
+    facts: &DownstreamConnection,
+    down: &mut Downstream,
+    scratch: &mut Scratch,
+    last: bool,
+) -> After {
+    let manager = &*bound.listener.manager;
+    let http = bound.http.worker(worker.index);
+    let mut cx = Cx { worker, view, bound, manager, http, internal: false, last };
+    let mut info = StreamInfo::begin(facts, SystemTime::now(), Instant::now());
+    let framing = match receive_head(&cx, down, scratch, &mut info).await {
+        Received::Request(framing) => framing,
+        Received::Refused(reply) => {
+            begin(&cx);
+            let after = reply_locally(&cx, down, scratch, &mut info, None, reply, false).await;
+            finish(&cx, scratch, &mut info);
+            return after;
+        }
+        Received::Closed => return After::Close,
+    };
+    begin(&cx);
+    info.protocol = Some(Protocol::Http11);
+    let prepared = {
+        let mut rng = worker.rng.borrow_mut();
+        ingress::prepare(manager, &worker.common.machine, &mut scratch.request, &mut info, &mut rng)
+    };
+    let mut routed = None;
+    let outcome = match prepared {
+        Err(reply) => Forwarded::Reply(reply),
+        Ok(ingress) => {
+            cx.internal = ingress.internal;
+            let random = worker.rng.borrow_mut().u64(..);
+            match select::select(&bound.routes, &scratch.request, random) {
+                Selection::NoRoute => {
+                    cx.http.no_route.inc();
+                    Forwarded::Reply(LocalReply::empty(404, "route_not_found").flagged(Flag::NoRouteFound))
+                }
+                Selection::RedirectToTls(virtual_host) => {
+                    info.virtual_host = Some(&virtual_host.name);
+                    cx.http.rq_redirect.inc();
+                    let location = redirect::to_tls(&scratch.request);
+                    Forwarded::Reply(LocalReply::empty(301, "direct_response").with_header(Known::Location, location))
+                }
+                Selection::Route(selected) => {
+                    info.virtual_host = Some(&selected.virtual_host.name);
+                    info.route_name = &selected.route.name;
+                    let selected = routed.insert(selected);
+                    act(&cx, down, scratch, &mut info, selected, &framing).await
+                }
+            }
+        }
+    };
+    let after = match outcome {
+        Forwarded::Reply(reply) => {
+            let complete = framing.body == BodyLength::Empty;
+            let keep = framing.keep_alive;
+            let after =
+                reply_locally(&cx, down, scratch, &mut info, routed.as_ref(), reply, complete && keep).await;
+            if keep { after } else { After::Close }
+        }
+        Forwarded::Sent { close } if close || !framing.keep_alive => After::Close,
+        Forwarded::Sent { .. } => After::KeepAlive,
+        Forwarded::Broken => {
+            down.at_end = true;
+            After::Close
+        }
+    };
+    finish(&cx, scratch, &mut info);
+    after
+}
+
+/// Does what the selected route says.
+async fn act<'v>(
+    cx: &Cx<'v>,
+    down: &mut Downstream,
+    scratch: &mut Scratch,
+    info: &mut StreamInfo<'v>,
+    routed: &Routed<'v>,
+    framing: &RequestFraming,
+) -> Forwarded {
+    match &routed.route.action {
+        Action::Direct(direct) => {
+            cx.http.rq_direct_response.inc();
+            let mut reply = LocalReply::empty(direct.status, "direct_response");
+            reply.body = Cow::Owned(direct.body.to_vec());
+            Forwarded::Reply(reply)
+        }
+        Action::Redirect(redirect) => {
+            cx.http.rq_redirect.inc();
+            let mut location = Vec::new();
+            redirect::location(redirect, &routed.route.matcher, &scratch.request, &mut location);
+            Forwarded::Reply(
+                LocalReply::empty(redirect.status, "direct_response").with_header(Known::Location, location),
+            )
+        }
+        Action::Forward(route) => {
+            cx.http.rq_total.inc();
+            if framing.expect_continue && !cx.manager.proxy_100_continue {
+                scratch.request.remove_known(Known::Expect);
+                scratch.to_client.bytes.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            }
+            forward::forward(cx, down, scratch, info, routed, route, framing.body).await
+        }
+    }
+}
+
+enum Received {
+    Request(RequestFraming),
+    Refused(LocalReply),
+    Closed,
+}
+
+/// Reads until the request's head is complete.
+async fn receive_head(
+    cx: &Cx<'_>,
+    down: &mut Downstream,
+    scratch: &mut Scratch,
+    info: &mut StreamInfo<'_>,
+) -> Received {
+    let deadline = cx.manager.request_headers_timeout.map(|timeout| info.started + timeout);
+    let idle = cx.manager.stream_idle_timeout.map(|timeout| info.started + timeout);
+    loop {
+        match h1::parse_request(&mut down.buffer, &cx.manager.limits, &mut scratch.request) {
+            Ok(Some(framing)) => return Received::Request(framing),
+            Ok(None) => {}
+            Err(refusal) => {
+                cx.http.downstream_cx_protocol_error.inc();
+                scratch.request.clear();
+                let reply = LocalReply::text(refusal.status, refusal.body, refusal.details)
+                    .flagged(Flag::DownstreamProtocolError)
+                    .closing();
+                return Received::Refused(reply);
+            }
+        }
+        let next = [deadline, idle].into_iter().flatten().min();
+        let read = std::future::poll_fn(|poll| match down.poll_read(poll) {
+            std::task::Poll::Ready(read) => std::task::Poll::Ready(Some(read)),
+            std::task::Poll::Pending => down.alarm.poll(next, poll).map(|()| None),
+        });
+        match read.await {
+            Some(Ok(0) | Err(_)) => return Received::Closed,
+            Some(Ok(_)) => {}
+            None if deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
+                cx.http.downstream_rq_header_timeout.inc();
+                let reply = LocalReply::text(408, "request header timeout", "request_header_timeout").closing();
+                return Received::Refused(reply);
+            }
+            None => {
+                cx.http.downstream_rq_idle_timeout.inc();
+                let reply = LocalReply::text(408, "stream timeout", "stream_idle_timeout")
+                    .flagged(Flag::StreamIdleTimeout)
+                    .closing();
+                return Received::Refused(reply);
+            }
+        }
+    }
+}
+
+fn begin(cx: &Cx<'_>) {
+    cx.http.downstream_rq_total.inc();
+    cx.http.downstream_rq_http1_total.inc();
+    cx.http.downstream_rq_active.inc();
+}
+
+/// Header mutations and rewrites of the route, evaluated once for all attempts.
+pub(crate) fn prepare_upstream_head<'v>(
+    cx: &Cx<'v>,
+    scratch: &mut Scratch,
+    info: &StreamInfo<'v>,
+    routed: &Routed<'v>,
+    route: &'v Forward,
+) {
+    if !cx.manager.suppress_envoy_headers {
+        set_expected_timeout(&mut scratch.request, route, route.timeout.map(|timeout| Instant::now() + timeout));
+    }
+    if routed.virtual_host.include_request_attempt_count {
+        scratch.request.set_in_place(Known::XEnvoyAttemptCount, b"1");
+    }
+    routed.mutate_request(&mut scratch.request, info, &mut scratch.text);
+    rewrite::apply(routed, route, &mut scratch.request, cx.manager.suppress_envoy_headers);
+}
+
+/// `x-envoy-expected-rq-timeout-ms`: what is left of the route timeout, or the per-try timeout if that is less.
+pub(crate) fn set_expected_timeout(request: &mut Head, route: &Forward, deadline: Option<Instant>) {
+    let Some(total) = route.timeout else { return };
+    let left = deadline.map_or(total, |deadline| deadline.saturating_duration_since(Instant::now()));
+    let per_try = route.retry.as_ref().and_then(|policy| policy.per_try_timeout);
+    let shown = per_try.map_or(left, |per_try| per_try.min(left));
+    // The clock moved on since the deadline was set, by less than what is shown.
+    let millis = u64::try_from((shown + Duration::from_micros(999)).as_millis()).unwrap_or(u64::MAX);
+    request.set_in_place(Known::XEnvoyExpectedRqTimeoutMs, number(millis, &mut [0; 20]));
+}
+
+/// The door by which every response leaves: header mutations of the route, hop-by-hop headers, date, server, via.
+pub(crate) fn finish_response_head<'v>(
+    cx: &Cx<'v>,
+    scratch: &mut Scratch,
+    info: &StreamInfo<'v>,
+    routed: Option<&Routed<'v>>,
+) {
+    if let Some(routed) = routed {
+        routed.mutate_response(&scratch.request, &mut scratch.response, info, &mut scratch.text);
+    }
+    let response = &mut scratch.response;
+    response.remove_response_connection_headers(false);
+    if !response.contains(Known::Date) {
+        cx.worker.with_date(|date| response.append_known(Known::Date, date));
+    }
+    match cx.manager.server_header {
+        ServerHeader::Overwrite => response.set_in_place(Known::Server, &cx.manager.server_name),
+        ServerHeader::AppendIfAbsent if !response.contains(Known::Server) => {
+            response.append_known(Known::Server, &cx.manager.server_name);
+        }
+        ServerHeader::AppendIfAbsent | ServerHeader::PassThrough => {}
+    }
+    if let Some(via) = &cx.manager.via {
+        let mut value = response.get(Known::Via).map(<[u8]>::to_vec).unwrap_or_default();
+        if !value.is_empty() {
+            value.extend_from_slice(b", ");
+        }
+        value.extend_from_slice(via);
+        response.set_in_place(Known::Via, &value);
+    }
+    if cx.manager.request_id_in_response
+        && let Some(id) = scratch.request.get(Known::XRequestId)
+    {
+        response.set_in_place(Known::XRequestId, id);
+    }
+}
+
+/// Sends a reply of the proxy's own.
+async fn reply_locally<'v>(
+    cx: &Cx<'v>,
+    down: &mut Downstream,
+    scratch: &mut Scratch,
+    info: &mut StreamInfo<'v>,
+    routed: Option<&Routed<'v>>,
+    reply: LocalReply,
+    keep_alive: bool,
+) -> After {
+    if let Some(flag) = reply.flag {
+        info.flags.raise(flag);
+    }
+    info.details = Some(reply.details.clone());
+    let body_length = reply.build_head(&scratch.request, &mut scratch.response).len();
+    info.response_code = scratch.response.status();
+    if info.attempts > 0
+        && let Some(routed) = routed
+        && routed.virtual_host.include_attempt_count_in_response
+    {
+        scratch.response.set_in_place(Known::XEnvoyAttemptCount, number(info.attempts.into(), &mut [0; 20]));
+    }
+    finish_response_head(cx, scratch, info, routed);
+    let close = reply.close || !keep_alive || cx.closing();
+    let head_request = scratch.request.method() == b"HEAD";
+    let framing = if body_length == 0 {
+        scratch.response.append_known(Known::ContentLength, b"0");
+        BodyLength::Empty
+    } else if head_request {
+        BodyLength::Empty
+    } else {
+        BodyLength::Fixed(body_length as u64)
+    };
+    h1::write_response_head(&scratch.response, framing, close, &mut scratch.to_client.bytes);
+    if body_length > 0 && !head_request {
+        scratch.to_client.bytes.extend_from_slice(&reply.body);
+        info.bytes_sent = body_length as u64;
+    }
+    let deadline = cx.manager.stream_idle_timeout.map(|timeout| Instant::now() + timeout);
+    let written = std::future::poll_fn(|poll| match scratch.to_client.poll_write(&mut down.stream, poll) {
+        std::task::Poll::Ready(written) => std::task::Poll::Ready(written.is_ok()),
+        std::task::Poll::Pending => down.alarm.poll(deadline, poll).map(|()| false),
+    });
+    if !written.await {
+        down.at_end = true;
+        return After::Close;
+    }
+    if close { After::Close } else { After::KeepAlive }
+}
+
+/// Counts and logs.
+fn finish(cx: &Cx<'_>, scratch: &mut Scratch, info: &mut StreamInfo<'_>) {
+    let duration = info.started.elapsed();
+    info.duration = Some(duration);
+    cx.http.downstream_rq_active.dec();
+    cx.http.count_response(info.response_code);
+    cx.http.downstream_rq_time.record_ms(duration);
+    cx.bound.classes.worker(cx.worker.index).count(info.response_code);
+    for log in &cx.manager.access_logs {
+        let context =
+            FormatContext { request: &scratch.request, response: Some(&scratch.response), stream: &*info };
+        cx.worker.logs.append(&log.path, |line| match &log.format {
+            LogFormat::Text(format) => format.render(&context, Empty::Dash, line),
+            LogFormat::Json(format) => format.render(&context, line),
+        });
+    }
+}
