@@ -71,7 +71,10 @@ enum Scheme {
 impl Span {
     #[inline]
     pub(in crate::http) fn new(start: usize, length: usize) -> Self {
-        Self { start: start as u32, length: length as u32 }
+        Self {
+            start: start as u32,
+            length: length as u32,
+        }
     }
 
     #[inline]
@@ -215,11 +218,16 @@ impl Head {
 
     /// Takes the scheme from a field; without the field it stays as it is.
     pub fn set_scheme_from(&mut self, known: Known) {
-        let Some(field) = self.field(known) else { return };
+        let Some(field) = self.field(known) else {
+            return;
+        };
         self.scheme = match field.value(&self.bytes) {
             b"http" => Scheme::Http,
             b"https" => Scheme::Https,
-            _ => Scheme::Other(Span { start: field.value_start, length: field.value_length }),
+            _ => Scheme::Other(Span {
+                start: field.value_start,
+                length: field.value_length,
+            }),
         };
     }
 
@@ -252,10 +260,22 @@ impl Head {
 
     /// The values of all lines with this name.
     pub fn get_all(&self, known: Known) -> impl Iterator<Item = &[u8]> {
-        let authority = if known == Known::Host { self.authority() } else { None };
-        let fields = if self.present & known.bit() == 0 { &[][..] } else { &self.fields[..] };
-        let lines = fields.iter().filter(move |field| field.known == Some(known));
-        authority.into_iter().chain(lines.map(|field| field.value(&self.bytes)))
+        let authority = if known == Known::Host {
+            self.authority()
+        } else {
+            None
+        };
+        let fields = if self.present & known.bit() == 0 {
+            &[][..]
+        } else {
+            &self.fields[..]
+        };
+        let lines = fields
+            .iter()
+            .filter(move |field| field.known == Some(known));
+        authority
+            .into_iter()
+            .chain(lines.map(|field| field.value(&self.bytes)))
     }
 
     /// Whether there is a line with this name.
@@ -270,16 +290,25 @@ impl Head {
     pub fn value(&self, name: &HeaderName) -> Option<&[u8]> {
         match name.target() {
             Target::Known(known) => self.get(known),
-            Target::Text => self.fields.iter().find(|field| field.is(name, &self.bytes)).map(|f| f.value(&self.bytes)),
+            Target::Text => self
+                .fields
+                .iter()
+                .find(|field| field.is(name, &self.bytes))
+                .map(|f| f.value(&self.bytes)),
             target => self.pseudo(target),
         }
     }
 
     /// The values of all lines with this name, in order, or of a pseudo header.
     pub fn values<'a>(&'a self, name: &'a HeaderName) -> impl Iterator<Item = &'a [u8]> {
-        let absent = name.known().is_some_and(|known| self.present & known.bit() == 0);
+        let absent = name
+            .known()
+            .is_some_and(|known| self.present & known.bit() == 0);
         let fields = if absent { &[][..] } else { &self.fields[..] };
-        let lines = fields.iter().filter(|field| field.is(name, &self.bytes)).map(|field| field.value(&self.bytes));
+        let lines = fields
+            .iter()
+            .filter(|field| field.is(name, &self.bytes))
+            .map(|field| field.value(&self.bytes));
         self.pseudo(name.target()).into_iter().chain(lines)
     }
 
@@ -325,7 +354,9 @@ impl Head {
 
     /// Replaces the value where its first line stands and removes further lines; without a line one is appended.
     pub fn set_in_place(&mut self, known: Known, value: &[u8]) {
-        let Some(position) = self.position(known) else { return self.append_known(known, value) };
+        let Some(position) = self.position(known) else {
+            return self.append_known(known, value);
+        };
         let field = self.fields[position];
         if field.value_length as usize == value.len() {
             let start = field.value_start as usize;
@@ -398,7 +429,9 @@ impl Head {
         }
         self.reduce_te();
         if keep_upgrade {
-            self.remove_present(CONNECTION_NAMES & !(Known::Connection.bit() | Known::Upgrade.bit()));
+            self.remove_present(
+                CONNECTION_NAMES & !(Known::Connection.bit() | Known::Upgrade.bit()),
+            );
             return;
         }
         while let Some(position) = self.position(Known::Connection) {
@@ -406,26 +439,42 @@ impl Head {
             let bytes = &self.bytes;
             for name in tokens(list.value(bytes)) {
                 self.fields.retain(|field| {
-                    matches!(field.known, Some(Known::ContentLength | Known::Te | Known::Connection))
-                        || !field.name(bytes).eq_ignore_ascii_case(name)
+                    matches!(
+                        field.known,
+                        Some(Known::ContentLength | Known::Te | Known::Connection)
+                    ) || !field.name(bytes).eq_ignore_ascii_case(name)
                 });
             }
         }
-        self.fields.retain(|field| field.known.is_none_or(|known| known.bit() & CONNECTION_NAMES == 0));
-        self.present = self.fields.iter().filter_map(|field| field.known).fold(0, |mask, known| mask | known.bit());
+        self.fields.retain(|field| {
+            field
+                .known
+                .is_none_or(|known| known.bit() & CONNECTION_NAMES == 0)
+        });
+        self.present = self
+            .fields
+            .iter()
+            .filter_map(|field| field.known)
+            .fold(0, |mask, known| mask | known.bit());
     }
 
     /// Removes from a response what concerned only the upstream connection: `connection`, `keep-alive`,
     /// `proxy-connection`, `transfer-encoding` and `upgrade`. With `keep_upgrade` (status 101) `connection` and
     /// `upgrade` stay.
     pub fn remove_response_connection_headers(&mut self, keep_upgrade: bool) {
-        let kept = if keep_upgrade { Known::Connection.bit() | Known::Upgrade.bit() } else { 0 };
+        let kept = if keep_upgrade {
+            Known::Connection.bit() | Known::Upgrade.bit()
+        } else {
+            0
+        };
         self.remove_present(CONNECTION_NAMES & !Known::Http2Settings.bit() & !kept);
     }
 
     /// Name and value of all lines in the order in which they will be sent; without `host` and pseudo headers.
     pub fn fields(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
-        self.fields.iter().map(|field| (field.name(&self.bytes), field.value(&self.bytes)))
+        self.fields
+            .iter()
+            .map(|field| (field.name(&self.bytes), field.value(&self.bytes)))
     }
 
     /// Count of lines, without `host` and pseudo headers.
@@ -443,15 +492,30 @@ impl Head {
     /// Sum of the bytes of all names and values, pseudo headers included; `%REQUEST_HEADERS_BYTES%`.
     #[must_use]
     pub fn byte_size(&self) -> usize {
-        let lines: usize =
-            self.fields.iter().map(|field| usize::from(field.name_length) + field.value_length as usize).sum();
-        let pseudo = |name: &str, value: &[u8]| if value.is_empty() { 0 } else { name.len() + value.len() };
+        let lines: usize = self
+            .fields
+            .iter()
+            .map(|field| usize::from(field.name_length) + field.value_length as usize)
+            .sum();
+        let pseudo = |name: &str, value: &[u8]| {
+            if value.is_empty() {
+                0
+            } else {
+                name.len() + value.len()
+            }
+        };
         lines
             + pseudo(":method", self.method())
             + pseudo(":path", self.path())
             + pseudo(":scheme", self.scheme())
-            + self.authority().map_or(0, |authority| ":authority".len() + authority.len())
-            + if self.status == 0 { 0 } else { ":status".len() + self.status_text.len() }
+            + self
+                .authority()
+                .map_or(0, |authority| ":authority".len() + authority.len())
+            + if self.status == 0 {
+                0
+            } else {
+                ":status".len() + self.status_text.len()
+            }
     }
 
     /// Appends a line whose name is lower case and a token (RFC 9110 section 5.6.2), as a codec delivers it.
@@ -464,9 +528,13 @@ impl Head {
     /// Joins the lines of each name in `names` into the first one, with bare commas.
     pub(in crate::http) fn join_lines(&mut self, mut names: u128) {
         while names != 0 {
-            let Some(known) = Known::ALL.get(names.trailing_zeros() as usize) else { return };
+            let Some(known) = Known::ALL.get(names.trailing_zeros() as usize) else {
+                return;
+            };
             names &= names - 1;
-            let Some(position) = self.position(*known) else { continue };
+            let Some(position) = self.position(*known) else {
+                continue;
+            };
             let start = self.bytes.len();
             self.bytes.extend_from_slice(known.as_str().as_bytes());
             self.bytes.extend_from_slice(b": ");
@@ -478,7 +546,8 @@ impl Head {
                         self.bytes.push(b',');
                     }
                     let from = field.value_start as usize;
-                    self.bytes.extend_from_within(from..from + field.value_length as usize);
+                    self.bytes
+                        .extend_from_within(from..from + field.value_length as usize);
                 }
             }
             let value_length = self.bytes.len() - value_start;
@@ -519,7 +588,10 @@ impl Head {
             Target::Scheme => self.set_scheme(value),
             Target::Authority => self.set_authority(value),
             Target::Status => {
-                if let Some(status) = str::from_utf8(value).ok().and_then(|text| text.parse().ok()) {
+                if let Some(status) = str::from_utf8(value)
+                    .ok()
+                    .and_then(|text| text.parse().ok())
+                {
                     self.set_status(status);
                 }
             }
@@ -532,7 +604,9 @@ impl Head {
         if self.present & known.bit() == 0 {
             return None;
         }
-        self.fields.iter().position(|field| field.known == Some(known))
+        self.fields
+            .iter()
+            .position(|field| field.known == Some(known))
     }
 
     #[inline]
@@ -545,13 +619,16 @@ impl Head {
         if self.present & names == 0 {
             return false;
         }
-        self.fields.retain(|field| field.known.is_none_or(|known| known.bit() & names == 0));
+        self.fields
+            .retain(|field| field.known.is_none_or(|known| known.bit() & names == 0));
         self.present &= !names;
         true
     }
 
     fn reduce_te(&mut self) {
-        let Some(value) = self.get(Known::Te) else { return };
+        let Some(value) = self.get(Known::Te) else {
+            return;
+        };
         if value == b"trailers" {
             return;
         }
@@ -591,13 +668,17 @@ impl Head {
 
 /// The entries of a comma-separated list, without the empty ones (RFC 9110 section 5.6.1).
 pub(in crate::http) fn tokens(list: &[u8]) -> impl Iterator<Item = &[u8]> {
-    list.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
+    list.split(|byte| *byte == b',')
+        .map(<[u8]>::trim_ascii)
+        .filter(|token| !token.is_empty())
 }
 
 /// Makes sure that a text that comes from an edit ends no line.
 fn clean(text: &mut [u8]) {
     // Without an early exit the compiler tests many bytes at once.
-    let dirty = text.iter().fold(false, |dirty, byte| dirty | matches!(byte, b'\0' | b'\r' | b'\n'));
+    let dirty = text.iter().fold(false, |dirty, byte| {
+        dirty | matches!(byte, b'\0' | b'\r' | b'\n')
+    });
     if dirty {
         for byte in text {
             if matches!(byte, b'\0' | b'\r' | b'\n') {
