@@ -4,30 +4,26 @@
 //! `Any` is expanded to the fields of the message it wraps beside `@type`; one whose type is not known here is
 //! `{"@type": …, "value": <base64 of its bytes>}` in both directions, so that nothing is lost.
 //!
-//! The codec is written upon message descriptors and not upon the reflection crate's own serde support, because that
-//! one encodes maps inside an `Any` in random order (versions are content hashes), refuses unknown types, and cannot
-//! say where in a document an error is.
+//! Messages are read and written by what the descriptor set says of them (`schema`), on the wire format itself (`wire`):
+//! a reflection library would take fourteen megabytes of a proxy's memory for its tables, encode maps inside an `Any` in
+//! random order (versions are content hashes), refuse unknown types, and could not say where in a document an error is.
 //!
 //! Invariant: equal JSON gives equal bytes, the same ones that the typed messages encode to.
 
 mod parse;
 mod render;
+mod schema;
+mod wire;
 
 use std::fmt;
-use std::sync::LazyLock;
 
 use prost::Name;
-use prost_reflect::{DescriptorPool, MessageDescriptor};
 use serde_json::Value;
+
+use schema::{EnumType, MessageType};
 
 /// Messages nested more deeply than this, counting those inside an `Any`, are refused (protobuf's usual limit).
 const MAX_DEPTH: usize = 100;
-
-/// Decoded when JSON is first needed: a process that never prints any does not pay for it.
-static POOL: LazyLock<Result<DescriptorPool, String>> = LazyLock::new(|| {
-    let encoded: &[u8] = include_bytes!("../../proto/envoy.binpb");
-    DescriptorPool::decode(encoded).map_err(|error| error.to_string())
-});
 
 /// Writes a message with the field names of its `.proto` file; fields without a value are left out.
 ///
@@ -43,7 +39,7 @@ pub fn render<M: Name>(message: &M) -> Result<Value, JsonError> {
 /// As [`render`].
 pub fn render_redacted<M: Name>(message: &M) -> Result<Value, JsonError> {
     let descriptor = descriptor(&M::full_name())?;
-    render::Renderer::redacting().message(&descriptor, &message.encode_to_vec())
+    render::Renderer::redacting().message(descriptor, &message.encode_to_vec())
 }
 
 /// As [`render`], for a message of which only the full name and the encoded bytes are known.
@@ -51,7 +47,7 @@ pub fn render_redacted<M: Name>(message: &M) -> Result<Value, JsonError> {
 /// # Errors
 /// As [`render`]; also a name that is not in the Envoy API, and bytes that do not decode.
 pub fn render_named(full_name: &str, encoded: &[u8]) -> Result<Value, JsonError> {
-    render::Renderer::plain().message(&descriptor(full_name)?, encoded)
+    render::Renderer::plain().message(descriptor(full_name)?, encoded)
 }
 
 /// Reads a message; takes a `Value` or a reference to one.
@@ -68,7 +64,7 @@ pub fn parse<M: Name + Default>(value: impl std::borrow::Borrow<Value>) -> Resul
 /// # Errors
 /// As [`parse`]; also a name that is not in the Envoy API.
 pub fn parse_named(full_name: &str, value: &Value) -> Result<Vec<u8>, JsonError> {
-    parse::Parser::default().message(value, &descriptor(full_name)?)
+    parse::Parser::default().message(value, descriptor(full_name)?)
 }
 
 /// Whether messages of this full name (`envoy.config.route.v3.Route`) can be expanded.
@@ -106,19 +102,8 @@ impl fmt::Display for JsonError {
 
 impl std::error::Error for JsonError {}
 
-fn pool() -> Result<&'static DescriptorPool, JsonError> {
-    POOL.as_ref().map_err(|error| {
-        JsonError::new(
-            "",
-            format!("the built-in message descriptors are unusable: {error}"),
-        )
-    })
-}
-
-fn descriptor(full_name: &str) -> Result<MessageDescriptor, JsonError> {
-    pool()?
-        .get_message_by_name(full_name)
-        .ok_or_else(|| JsonError::new("", format!("message type {full_name} is not known")))
+fn descriptor(full_name: &str) -> Result<&'static MessageType, JsonError> {
+    Cursor::default().message_type(full_name)
 }
 
 /// The place in a document at which a reader or writer is, and how deep that is.
@@ -174,6 +159,16 @@ impl Cursor {
     fn ascend(&mut self) {
         self.depth -= 1;
     }
+
+    fn message_type(&self, full_name: &str) -> Result<&'static MessageType, JsonError> {
+        schema::message(full_name)
+            .ok_or_else(|| self.error(format!("message type {full_name} is not known")))
+    }
+
+    fn enum_type(&self, full_name: &str) -> Result<&'static EnumType, JsonError> {
+        schema::enumeration(full_name)
+            .ok_or_else(|| self.error(format!("enum type {full_name} is not known")))
+    }
 }
 
 /// Messages with a JSON form of their own; inside an `Any` that form stands under `value`.
@@ -199,6 +194,13 @@ fn is_well_known(full_name: &str) -> bool {
                 | "BytesValue"
         )
     )
+}
+
+/// The part of a well-known type's name after its package.
+fn well_known_name(full_name: &str) -> &str {
+    full_name
+        .strip_prefix("google.protobuf.")
+        .unwrap_or(full_name)
 }
 
 #[cfg(test)]

@@ -6,13 +6,13 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use prost::Message;
-use prost::encoding::{WireType, encode_key, encode_varint};
-use prost_reflect::{Cardinality, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
 use prost_types::value::Kind as StructKind;
 use prost_types::{Any, Duration, ListValue, Struct, Timestamp};
 use serde_json::{Map, Value};
 
-use super::{Cursor, JsonError, is_well_known, pool};
+use super::schema::{self, Field, Kind, MessageType};
+use super::wire::Payload;
+use super::{Cursor, JsonError, is_well_known, well_known_name};
 use crate::any::type_name;
 
 /// `google.protobuf.Duration` covers ± 10,000 years.
@@ -32,13 +32,8 @@ pub(super) struct Parser {
     cursor: Cursor,
 }
 
-/// A field's value in protobuf's wire format, without its key.
-enum Encoded {
-    Varint(u64),
-    Fixed32([u8; 4]),
-    Fixed64([u8; 8]),
-    Bytes(Vec<u8>),
-}
+/// A value that is ready to be written.
+type Encoded = Payload<Vec<u8>>;
 
 /// A map's key, ordered as the typed messages order their maps.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -53,13 +48,13 @@ impl Parser {
     pub(super) fn message(
         &mut self,
         value: &Value,
-        descriptor: &MessageDescriptor,
+        kind: &MessageType,
     ) -> Result<Vec<u8>, JsonError> {
         self.cursor.descend()?;
-        let encoded = if is_well_known(descriptor.full_name()) {
-            self.well_known(value, descriptor)?
+        let encoded = if is_well_known(&kind.full_name) {
+            self.well_known(value, kind)?
         } else {
-            self.fields(self.object(value)?, descriptor, false)?
+            self.fields(self.object(value)?, kind, false)?
         };
         self.cursor.ascend();
         Ok(encoded)
@@ -69,160 +64,132 @@ impl Parser {
     fn fields(
         &mut self,
         object: &Map<String, Value>,
-        descriptor: &MessageDescriptor,
+        kind: &MessageType,
         in_any: bool,
     ) -> Result<Vec<u8>, JsonError> {
-        let mut present: BTreeMap<(u32, u32), (FieldDescriptor, &Value)> = BTreeMap::new();
+        let mut present: BTreeMap<u32, (&Field, &Value)> = BTreeMap::new();
         for (key, value) in object {
             if in_any && key == "@type" {
                 continue;
             }
-            let field = descriptor
-                .get_field_by_name(key)
-                .or_else(|| descriptor.get_field_by_json_name(key))
-                .ok_or_else(|| {
-                    let mark = self.cursor.enter_field(key);
-                    let error = self
-                        .cursor
-                        .error(format!("{} has no such field", descriptor.full_name()));
-                    self.cursor.leave(mark);
-                    error
-                })?;
-            if value.is_null() && !takes_null(&field) {
+            let Some(field) = kind.field_named(key) else {
+                self.cursor.enter_field(key);
+                return Err(self
+                    .cursor
+                    .error(format!("{} has no such field", kind.full_name)));
+            };
+            if value.is_null() && !takes_null(field) {
                 continue;
             }
-            let oneof = field
-                .containing_oneof()
-                .filter(|oneof| !oneof.is_synthetic());
-            let position = oneof
-                .as_ref()
-                .and_then(|oneof| oneof.fields().map(|member| member.number()).min())
-                .unwrap_or(field.number());
-            let same_place = present.range((position, 0)..=(position, u32::MAX)).next();
-            if let Some((_, (other, _))) = same_place {
-                let name = field.name();
-                return Err(self.cursor.error(match &oneof {
-                    Some(oneof) if other.number() != field.number() => {
-                        format!(
-                            "only one of `{}` and `{name}` may be set ({})",
-                            other.name(),
-                            oneof.name()
-                        )
-                    }
-                    _ => format!("`{name}` is given twice, in both spellings"),
+            if let Some((other, _)) = present.insert(field.position, (field, value)) {
+                return Err(self.cursor.error(if other.number == field.number {
+                    format!("`{}` is given twice, in both spellings", field.name)
+                } else {
+                    format!(
+                        "only one of `{}` and `{}` may be set",
+                        other.name, field.name
+                    )
                 }));
             }
-            present.insert((position, field.number()), (field, value));
         }
         let mut out = Vec::new();
         for (field, value) in present.into_values() {
-            let mark = self.cursor.enter_field(field.name());
-            self.field(value, &field, &mut out)?;
+            let mark = self.cursor.enter_field(field.name);
+            self.field(value, field, &mut out)?;
             self.cursor.leave(mark);
         }
         Ok(out)
     }
 
-    fn field(
-        &mut self,
-        value: &Value,
-        field: &FieldDescriptor,
-        out: &mut Vec<u8>,
-    ) -> Result<(), JsonError> {
-        let kind = field.kind();
-        if field.is_map() {
-            self.map(value, field, out)
-        } else if field.cardinality() == Cardinality::Repeated {
-            let Value::Array(items) = value else {
-                return Err(self.mismatch("a list", value));
-            };
-            let mut packed = Vec::new();
-            for (index, item) in items.iter().enumerate() {
-                let mark = self.cursor.enter_index(index);
-                let encoded = self.single(item, &kind)?;
-                if field.is_packed() {
-                    encoded.write(&mut packed);
-                } else {
-                    encoded.write_field(field.number(), out);
-                }
-                self.cursor.leave(mark);
-            }
-            if !packed.is_empty() {
-                Encoded::Bytes(packed).write_field(field.number(), out);
-            }
-            Ok(())
-        } else {
-            let encoded = self.single(value, &kind)?;
-            if field.supports_presence() || !encoded.is_default() {
-                encoded.write_field(field.number(), out);
-            }
-            Ok(())
+    fn field(&mut self, value: &Value, field: &Field, out: &mut Vec<u8>) -> Result<(), JsonError> {
+        if let Some((key, item)) = map_entry(field) {
+            return self.map(value, field.number, key, item, out);
         }
+        if !field.repeated {
+            let encoded = self.single(value, field.kind)?;
+            if field.presence || !encoded.is_default() {
+                encoded.write_field(field.number, out);
+            }
+            return Ok(());
+        }
+        let Value::Array(items) = value else {
+            return Err(self.mismatch("a list", value));
+        };
+        let mut packed = Vec::new();
+        for (index, item) in items.iter().enumerate() {
+            let mark = self.cursor.enter_index(index);
+            let encoded = self.single(item, field.kind)?;
+            if field.packed {
+                encoded.write(&mut packed);
+            } else {
+                encoded.write_field(field.number, out);
+            }
+            self.cursor.leave(mark);
+        }
+        if !packed.is_empty() {
+            Payload::Bytes(packed).write_field(field.number, out);
+        }
+        Ok(())
     }
 
     fn map(
         &mut self,
         value: &Value,
-        field: &FieldDescriptor,
+        number: u32,
+        key_kind: Kind,
+        item_kind: Kind,
         out: &mut Vec<u8>,
     ) -> Result<(), JsonError> {
-        let Kind::Message(entry) = field.kind() else {
-            return Err(self.cursor.error("a map without an entry message"));
-        };
-        let (key_kind, value_kind) = (
-            entry.map_entry_key_field().kind(),
-            entry.map_entry_value_field().kind(),
-        );
         let mut sorted = BTreeMap::new();
-        for (text, value) in self.object(value)? {
+        for (text, item) in self.object(value)? {
             let mark = self.cursor.enter_key(text);
-            let key = map_key(text, &key_kind)
+            let key = map_key(text, key_kind)
                 .ok_or_else(|| self.cursor.error("not a key of this map"))?;
-            if sorted.insert(key, (text, value)).is_some() {
+            if sorted.insert(key, (text, item)).is_some() {
                 return Err(self.cursor.error("the key is given twice"));
             }
             self.cursor.leave(mark);
         }
-        for (key, (text, value)) in sorted {
+        for (key, (text, item)) in sorted {
             let mark = self.cursor.enter_key(text);
-            let mut encoded = Vec::new();
+            let mut entry = Vec::new();
             for (number, part) in [
-                (1, key.encode(&key_kind)),
-                (2, self.single(value, &value_kind)?),
+                (1, key.encode(key_kind)),
+                (2, self.single(item, item_kind)?),
             ] {
                 if !part.is_default() {
-                    part.write_field(number, &mut encoded);
+                    part.write_field(number, &mut entry);
                 }
             }
-            Encoded::Bytes(encoded).write_field(field.number(), out);
+            Payload::Bytes(entry).write_field(number, out);
             self.cursor.leave(mark);
         }
         Ok(())
     }
 
-    fn single(&mut self, value: &Value, kind: &Kind) -> Result<Encoded, JsonError> {
+    fn single(&mut self, value: &Value, kind: Kind) -> Result<Encoded, JsonError> {
         Ok(match kind {
-            Kind::Message(descriptor) => Encoded::Bytes(self.message(value, descriptor)?),
-            Kind::Enum(descriptor) => {
-                Encoded::Varint(self.enumeration(value, descriptor)? as i64 as u64)
+            Kind::Message(name) => {
+                Payload::Bytes(self.message(value, self.cursor.message_type(name)?)?)
             }
+            Kind::Enum(name) => Payload::Varint(self.enumeration(value, name)? as i64 as u64),
             Kind::Bool => match value {
-                Value::Bool(value) => Encoded::Varint(u64::from(*value)),
+                Value::Bool(value) => Payload::Varint(u64::from(*value)),
                 _ => return Err(self.mismatch("true or false", value)),
             },
             Kind::String => match value {
-                Value::String(text) => Encoded::Bytes(text.as_bytes().to_vec()),
+                Value::String(text) => Payload::Bytes(text.as_bytes().to_vec()),
                 _ => return Err(self.mismatch("a string", value)),
             },
-            Kind::Bytes => Encoded::Bytes(self.bytes(value)?),
-            Kind::Double => Encoded::Fixed64(self.double(value)?.to_le_bytes()),
+            Kind::Bytes => Payload::Bytes(self.bytes(value)?),
+            Kind::Double => Payload::Fixed64(self.double(value)?.to_le_bytes()),
             Kind::Float => {
                 let double = self.double(value)?;
                 let float = double as f32;
                 if double.is_finite() && !float.is_finite() {
                     return Err(self.cursor.error(format!("{value} is out of range")));
                 }
-                Encoded::Fixed32(float.to_le_bytes())
+                Payload::Fixed32(float.to_le_bytes())
             }
             Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => {
                 integer(self.integer(value, i32::MIN.into(), i32::MAX.into())?, kind)
@@ -235,25 +202,24 @@ impl Parser {
         })
     }
 
-    fn enumeration(&self, value: &Value, descriptor: &EnumDescriptor) -> Result<i32, JsonError> {
+    fn enumeration(&self, value: &Value, name: &str) -> Result<i32, JsonError> {
         match value {
             Value::Null => Ok(0),
-            Value::String(name) => match descriptor.get_value_by_name(name) {
-                Some(value) => Ok(value.number()),
-                None => {
-                    const LISTED: usize = 12;
-                    let mut names: Vec<String> = descriptor
-                        .values()
-                        .take(LISTED)
-                        .map(|value| value.name().to_owned())
-                        .collect();
-                    if descriptor.values().len() > LISTED {
-                        names.push("…".into());
-                    }
-                    let message = format!("`{name}` is not one of {}", names.join(", "));
-                    Err(self.cursor.error(message))
+            Value::String(text) => {
+                const LISTED: usize = 12;
+                let values = &self.cursor.enum_type(name)?.values;
+                if let Some((_, number)) = values.iter().find(|(name, _)| name == text) {
+                    return Ok(*number);
                 }
-            },
+                let mut names: Vec<&str> =
+                    values.iter().take(LISTED).map(|(name, _)| *name).collect();
+                if values.len() > LISTED {
+                    names.push("…");
+                }
+                Err(self
+                    .cursor
+                    .error(format!("`{text}` is not one of {}", names.join(", "))))
+            }
             // Numbers that this version of the API does not name are kept.
             Value::Number(_) => Ok(self.integer(value, i32::MIN.into(), i32::MAX.into())? as i32),
             _ => Err(self.mismatch("the name of an enum value", value)),
@@ -303,12 +269,8 @@ impl Parser {
             .map_err(|error| self.cursor.error(format!("not base64: {error}")))
     }
 
-    fn well_known(
-        &mut self,
-        value: &Value,
-        descriptor: &MessageDescriptor,
-    ) -> Result<Vec<u8>, JsonError> {
-        Ok(match descriptor.name() {
+    fn well_known(&mut self, value: &Value, kind: &MessageType) -> Result<Vec<u8>, JsonError> {
+        Ok(match well_known_name(&kind.full_name) {
             "Any" => self.any(value)?.encode_to_vec(),
             "Timestamp" => {
                 let timestamp = self.text(value)?.parse::<Timestamp>();
@@ -338,11 +300,11 @@ impl Parser {
             "ListValue" => self.list(value)?.encode_to_vec(),
             // The wrappers, Int32Value and so on: a single field `value`.
             _ => {
-                let field = descriptor
-                    .get_field(1)
+                let field = kind
+                    .field(1)
                     .ok_or_else(|| self.cursor.error("a wrapper without a value"))?;
                 let mut out = Vec::new();
-                self.field(value, &field, &mut out)?;
+                self.field(value, field, &mut out)?;
                 out
             }
         })
@@ -358,10 +320,10 @@ impl Parser {
                 .cursor
                 .error("`@type` with the type of the message is missing"));
         };
-        let value = match pool()?.get_message_by_name(type_name(type_url)) {
-            Some(descriptor) if !is_well_known(descriptor.full_name()) => {
+        let value = match schema::message(type_name(type_url)) {
+            Some(kind) if !is_well_known(&kind.full_name) => {
                 self.cursor.descend()?;
-                let encoded = self.fields(object, &descriptor, true)?;
+                let encoded = self.fields(object, kind, true)?;
                 self.cursor.ascend();
                 encoded
             }
@@ -380,7 +342,7 @@ impl Parser {
                 let mark = self.cursor.enter_field("value");
                 let encoded = match (known, object.get("value")) {
                     (_, None) => Vec::new(),
-                    (Some(descriptor), Some(value)) => self.message(value, &descriptor)?,
+                    (Some(kind), Some(value)) => self.message(value, kind)?,
                     (None, Some(value)) => self.bytes(value)?,
                 };
                 self.cursor.leave(mark);
@@ -452,54 +414,18 @@ impl Parser {
     }
 }
 
-impl Encoded {
-    /// Whether this is the value that a field without presence has when it is not written at all.
-    fn is_default(&self) -> bool {
-        match self {
-            Encoded::Varint(value) => *value == 0,
-            Encoded::Fixed32(value) => *value == [0; 4],
-            Encoded::Fixed64(value) => *value == [0; 8],
-            Encoded::Bytes(value) => value.is_empty(),
-        }
-    }
-
-    fn write_field(&self, number: u32, out: &mut Vec<u8>) {
-        let wire_type = match self {
-            Encoded::Varint(_) => WireType::Varint,
-            Encoded::Fixed32(_) => WireType::ThirtyTwoBit,
-            Encoded::Fixed64(_) => WireType::SixtyFourBit,
-            Encoded::Bytes(_) => WireType::LengthDelimited,
-        };
-        encode_key(number, wire_type, out);
-        if let Encoded::Bytes(value) = self {
-            encode_varint(value.len() as u64, out);
-        }
-        self.write(out);
-    }
-
-    /// Without key and length, as in a packed list.
-    fn write(&self, out: &mut Vec<u8>) {
-        match self {
-            Encoded::Varint(value) => encode_varint(*value, out),
-            Encoded::Fixed32(value) => out.extend_from_slice(value),
-            Encoded::Fixed64(value) => out.extend_from_slice(value),
-            Encoded::Bytes(value) => out.extend_from_slice(value),
-        }
-    }
-}
-
 impl Key<'_> {
-    fn encode(&self, kind: &Kind) -> Encoded {
+    fn encode(&self, kind: Kind) -> Encoded {
         match self {
-            Key::Bool(key) => Encoded::Varint(u64::from(*key)),
+            Key::Bool(key) => Payload::Varint(u64::from(*key)),
             Key::Signed(key) => integer((*key).into(), kind),
             Key::Unsigned(key) => integer((*key).into(), kind),
-            Key::Text(key) => Encoded::Bytes(key.as_bytes().to_vec()),
+            Key::Text(key) => Payload::Bytes(key.as_bytes().to_vec()),
         }
     }
 }
 
-fn map_key<'a>(text: &'a str, kind: &Kind) -> Option<Key<'a>> {
+fn map_key<'a>(text: &'a str, kind: Kind) -> Option<Key<'a>> {
     match kind {
         Kind::String => Some(Key::Text(text)),
         Kind::Bool => text.parse().ok().map(Key::Bool),
@@ -517,27 +443,31 @@ fn map_key<'a>(text: &'a str, kind: &Kind) -> Option<Key<'a>> {
 }
 
 /// A number that is within the range of its kind, in the form in which that kind goes over the wire.
-fn integer(number: i128, kind: &Kind) -> Encoded {
+fn integer(number: i128, kind: Kind) -> Encoded {
     match kind {
         Kind::Sint32 | Kind::Sint64 => {
             let number = number as i64;
-            Encoded::Varint(((number << 1) ^ (number >> 63)) as u64)
+            Payload::Varint(((number << 1) ^ (number >> 63)) as u64)
         }
-        Kind::Fixed32 | Kind::Sfixed32 => Encoded::Fixed32((number as u32).to_le_bytes()),
-        Kind::Fixed64 | Kind::Sfixed64 => Encoded::Fixed64((number as u64).to_le_bytes()),
-        _ => Encoded::Varint(number as u64),
+        Kind::Fixed32 | Kind::Sfixed32 => Payload::Fixed32((number as u32).to_le_bytes()),
+        Kind::Fixed64 | Kind::Sfixed64 => Payload::Fixed64((number as u64).to_le_bytes()),
+        _ => Payload::Varint(number as u64),
+    }
+}
+
+/// The kinds of key and value, if the field is a map.
+fn map_entry(field: &Field) -> Option<(Kind, Kind)> {
+    match field.kind {
+        Kind::Message(name) if field.repeated => schema::message(name)?.map_entry(),
+        _ => None,
     }
 }
 
 /// `null` leaves a field unset, except where `null` is itself a value.
-fn takes_null(field: &FieldDescriptor) -> bool {
-    match field.kind() {
-        Kind::Message(descriptor) => {
-            !field.is_list() && descriptor.full_name() == "google.protobuf.Value"
-        }
-        Kind::Enum(descriptor) => {
-            !field.is_list() && descriptor.full_name() == "google.protobuf.NullValue"
-        }
-        _ => false,
-    }
+fn takes_null(field: &Field) -> bool {
+    !field.repeated
+        && matches!(
+            field.kind,
+            Kind::Message("google.protobuf.Value") | Kind::Enum("google.protobuf.NullValue")
+        )
 }

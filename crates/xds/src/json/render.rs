@@ -1,38 +1,22 @@
 //! How is an encoded message written as JSON?
 
-use std::collections::BTreeSet;
-use std::sync::LazyLock;
+use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use prost::Message;
-use prost_reflect::{
-    DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, Value as Field,
-};
+use prost::encoding::WireType;
 use prost_types::value::Kind as StructKind;
-use prost_types::{Duration, Struct, Timestamp};
+use prost_types::{Duration, ListValue, Struct, Timestamp};
 use serde_json::{Map, Number, Value};
 
-use super::{Cursor, JsonError, is_well_known, pool};
+use super::schema::{self, Field, Kind, MessageType};
+use super::wire::{self, Payload};
+use super::{Cursor, JsonError, is_well_known, well_known_name};
 use crate::any::type_name;
 
 /// What stands in the place of a sensitive text, as in Envoy's `/config_dump`.
 const REDACTED: &str = "[redacted]";
-
-/// Full names of the fields that carry the option `udpa.annotations.sensitive`.
-static SENSITIVE: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
-    let Ok(pool) = pool() else {
-        return BTreeSet::new();
-    };
-    let Some(sensitive) = pool.get_extension_by_name("udpa.annotations.sensitive") else {
-        return BTreeSet::new();
-    };
-    pool.all_messages()
-        .flat_map(|message| message.fields().collect::<Vec<_>>())
-        .filter(|field| field.options().get_extension(&sensitive).as_bool() == Some(true))
-        .map(|field| field.full_name().to_owned())
-        .collect()
-});
 
 /// Writes messages; one is made for each document.
 pub(super) struct Renderer {
@@ -41,6 +25,9 @@ pub(super) struct Renderer {
     /// Whether the present place is below a sensitive field.
     sensitive: bool,
 }
+
+/// The fields that a message has, with the payloads of each.
+type Present<'k, 'b> = BTreeMap<u32, (&'k Field, Vec<Payload<&'b [u8]>>)>;
 
 impl Renderer {
     pub(super) fn plain() -> Self {
@@ -60,25 +47,14 @@ impl Renderer {
 
     pub(super) fn message(
         &mut self,
-        descriptor: &MessageDescriptor,
+        kind: &MessageType,
         encoded: &[u8],
     ) -> Result<Value, JsonError> {
-        let message = DynamicMessage::decode(descriptor.clone(), encoded).map_err(|error| {
-            self.cursor
-                .error(format!("cannot decode {}: {error}", descriptor.full_name()))
-        })?;
-        self.dynamic(&message)
-    }
-
-    fn dynamic(&mut self, message: &DynamicMessage) -> Result<Value, JsonError> {
         self.cursor.descend()?;
-        let descriptor = prost_reflect::ReflectMessage::descriptor(message);
-        let value = if is_well_known(descriptor.full_name()) {
-            self.well_known(&descriptor, message)?
+        let value = if is_well_known(&kind.full_name) {
+            self.well_known(kind, encoded)?
         } else {
-            let mut object = Map::new();
-            self.fields(message, &mut object)?;
-            Value::Object(object)
+            Value::Object(self.fields(kind, encoded)?)
         };
         self.cursor.ascend();
         Ok(value)
@@ -86,106 +62,225 @@ impl Renderer {
 
     fn fields(
         &mut self,
-        message: &DynamicMessage,
-        object: &mut Map<String, Value>,
-    ) -> Result<(), JsonError> {
-        for (field, value) in message.fields() {
-            let mark = self.cursor.enter_field(field.name());
+        kind: &MessageType,
+        encoded: &[u8],
+    ) -> Result<Map<String, Value>, JsonError> {
+        let mut object = Map::new();
+        for (field, payloads) in self.present(kind, encoded)?.into_values() {
+            let mark = self.cursor.enter_field(field.name);
             let outer = self.sensitive;
-            self.sensitive |= self.redact && SENSITIVE.contains(field.full_name());
-            if let Some(value) = self.field(&field, value)? {
-                object.insert(field.name().to_owned(), value);
+            self.sensitive |= self.redact && field.sensitive;
+            if let Some(value) = self.field(field, &payloads)? {
+                object.insert(field.name.to_owned(), value);
             }
             self.sensitive = outer;
             self.cursor.leave(mark);
         }
-        Ok(())
+        Ok(object)
+    }
+
+    /// Applies protobuf's rules for repeated records: lists grow, messages merge, of anything else the last one counts.
+    /// Fields that are not known are passed over.
+    fn present<'k, 'b>(
+        &self,
+        kind: &'k MessageType,
+        encoded: &'b [u8],
+    ) -> Result<Present<'k, 'b>, JsonError> {
+        let malformed = |error: &dyn std::fmt::Display| {
+            self.cursor
+                .error(format!("cannot decode {}: {error}", kind.full_name))
+        };
+        let mut present = Present::new();
+        for record in wire::records(encoded) {
+            let (number, payload) = record.map_err(|error| malformed(&error))?;
+            let Some(field) = kind.field(number) else {
+                continue;
+            };
+            let wire_type = field.kind.wire_type();
+            let (other, payloads) = present
+                .entry(field.position)
+                .or_insert_with(|| (field, Vec::new()));
+            if other.number != field.number {
+                // Another member of the same `oneof` came first.
+                *other = field;
+                payloads.clear();
+            }
+            match payload {
+                Payload::Bytes(mut rest)
+                    if field.repeated && wire_type != WireType::LengthDelimited =>
+                {
+                    while !rest.is_empty() {
+                        let element = wire::payload(&mut rest, wire_type);
+                        payloads.push(element.map_err(|error| malformed(&error))?);
+                    }
+                }
+                payload if payload.wire_type() != wire_type => {
+                    return Err(malformed(&format_args!(
+                        "{} has another wire type",
+                        field.name
+                    )));
+                }
+                payload => {
+                    if !field.repeated && !matches!(field.kind, Kind::Message(_)) {
+                        payloads.clear();
+                    }
+                    payloads.push(payload);
+                }
+            }
+        }
+        present.retain(|_, (field, payloads)| {
+            field.repeated || field.presence || payloads.iter().any(|payload| !payload.is_default())
+        });
+        Ok(present)
     }
 
     /// `None`: the value is sensitive and has no form in which it could be shown.
     fn field(
         &mut self,
-        field: &FieldDescriptor,
-        value: &Field,
+        field: &Field,
+        payloads: &[Payload<&[u8]>],
     ) -> Result<Option<Value>, JsonError> {
-        match value {
-            Field::List(items) => {
-                let mut list = Vec::with_capacity(items.len());
-                for (index, item) in items.iter().enumerate() {
-                    let mark = self.cursor.enter_index(index);
-                    list.extend(self.single(&field.kind(), item)?);
-                    self.cursor.leave(mark);
-                }
-                Ok(Some(Value::Array(list)))
+        match payloads {
+            _ if field.repeated => self.list(field, payloads).map(Some),
+            [payload] => self.single(field.kind, *payload),
+            // Concatenated encodings are the encoding of the merged message.
+            several => {
+                let mut merged = Vec::new();
+                several
+                    .iter()
+                    .for_each(|payload| payload.write(&mut merged));
+                self.single(field.kind, Payload::Bytes(merged.as_slice()))
             }
-            Field::Map(entries) => {
-                let Kind::Message(entry) = field.kind() else {
-                    return Err(self.cursor.error("a map without an entry message"));
-                };
-                let kind = entry.map_entry_value_field().kind();
-                let mut object = Map::new();
-                for (key, item) in sorted(entries) {
-                    let mark = self.cursor.enter_key(&key);
-                    if let Some(item) = self.single(&kind, item)? {
-                        object.insert(key, item);
-                    }
-                    self.cursor.leave(mark);
-                }
-                Ok(Some(Value::Object(object)))
-            }
-            single => self.single(&field.kind(), single),
         }
     }
 
-    fn single(&mut self, kind: &Kind, value: &Field) -> Result<Option<Value>, JsonError> {
-        if self.sensitive {
-            match value {
-                Field::String(_) => return Ok(Some(REDACTED.into())),
-                Field::Bytes(_) => return Ok(Some(STANDARD.encode(REDACTED).into())),
-                Field::Message(_) | Field::List(_) | Field::Map(_) => {}
-                _ => return Ok(None),
-            }
+    fn list(&mut self, field: &Field, payloads: &[Payload<&[u8]>]) -> Result<Value, JsonError> {
+        let element = match field.kind {
+            Kind::Message(name) => Some(self.cursor.message_type(name)?),
+            _ => None,
+        };
+        if let Some(entry) = element
+            && let Some((_, item_kind)) = entry.map_entry()
+        {
+            return self.map(entry, item_kind, payloads);
         }
-        Ok(Some(match value {
-            Field::Bool(value) => Value::Bool(*value),
-            Field::I32(value) => (*value).into(),
-            Field::U32(value) => (*value).into(),
-            // 64 bits do not fit into the numbers of JavaScript, so protobuf's JSON has them as text.
-            Field::I64(value) => value.to_string().into(),
-            Field::U64(value) => value.to_string().into(),
-            Field::F32(value) => float(f64::from(*value), || value.to_string()),
-            Field::F64(value) => float(*value, || value.to_string()),
-            Field::String(value) => value.as_str().into(),
-            Field::Bytes(value) => STANDARD.encode(value).into(),
-            Field::EnumNumber(number) => match kind {
-                Kind::Enum(kind) if kind.full_name() == "google.protobuf.NullValue" => Value::Null,
-                Kind::Enum(kind) => match kind.get_value(*number) {
-                    Some(value) => value.name().into(),
-                    None => (*number).into(),
-                },
-                _ => (*number).into(),
-            },
-            Field::Message(message) => self.dynamic(message)?,
-            Field::List(_) | Field::Map(_) => {
-                return Err(self.cursor.error("a list within a list"));
-            }
-        }))
+        let mut list = Vec::with_capacity(payloads.len());
+        for (index, payload) in payloads.iter().enumerate() {
+            let mark = self.cursor.enter_index(index);
+            list.extend(self.single(field.kind, *payload)?);
+            self.cursor.leave(mark);
+        }
+        Ok(Value::Array(list))
     }
 
-    fn well_known(
+    fn map(
         &mut self,
-        descriptor: &MessageDescriptor,
-        message: &DynamicMessage,
+        entry: &MessageType,
+        item_kind: Kind,
+        payloads: &[Payload<&[u8]>],
     ) -> Result<Value, JsonError> {
-        match descriptor.name() {
-            "Any" => self.any(message),
-            "Timestamp" => Ok(self.typed::<Timestamp>(message)?.to_string().into()),
-            "Duration" => Ok(self.typed::<Duration>(message)?.to_string().into()),
+        let mut object = Map::new();
+        for payload in payloads {
+            let Payload::Bytes(encoded) = payload else {
+                continue;
+            };
+            let (mut key, mut item) = (String::new(), default(item_kind));
+            if let Some(field) = entry.field(1) {
+                key = self.key(field.kind, default(field.kind))?;
+            }
+            for (field, payloads) in self.present(entry, encoded)?.into_values() {
+                match (field.number, payloads.last()) {
+                    (1, Some(payload)) => key = self.key(field.kind, *payload)?,
+                    (2, Some(payload)) => item = *payload,
+                    _ => {}
+                }
+            }
+            let mark = self.cursor.enter_key(&key);
+            if let Some(value) = self.single(item_kind, item)? {
+                object.insert(key, value);
+            }
+            self.cursor.leave(mark);
+        }
+        Ok(Value::Object(object))
+    }
+
+    fn key(&self, kind: Kind, payload: Payload<&[u8]>) -> Result<String, JsonError> {
+        Ok(match self.scalar(kind, payload)? {
+            Value::String(text) => text,
+            other => other.to_string(),
+        })
+    }
+
+    fn single(&mut self, kind: Kind, payload: Payload<&[u8]>) -> Result<Option<Value>, JsonError> {
+        match (kind, payload) {
+            (Kind::Message(name), Payload::Bytes(encoded)) => self
+                .message(self.cursor.message_type(name)?, encoded)
+                .map(Some),
+            (Kind::String, _) if self.sensitive => Ok(Some(REDACTED.into())),
+            (Kind::Bytes, _) if self.sensitive => Ok(Some(STANDARD.encode(REDACTED).into())),
+            _ if self.sensitive => Ok(None),
+            _ => self.scalar(kind, payload).map(Some),
+        }
+    }
+
+    fn scalar(&self, kind: Kind, payload: Payload<&[u8]>) -> Result<Value, JsonError> {
+        Ok(match (kind, payload) {
+            (Kind::Bool, Payload::Varint(value)) => Value::Bool(value != 0),
+            (Kind::Int32, Payload::Varint(value)) => (value as i32).into(),
+            (Kind::Uint32, Payload::Varint(value)) => (value as u32).into(),
+            (Kind::Sint32, Payload::Varint(value)) => (zigzag(value) as i32).into(),
+            (Kind::Fixed32, Payload::Fixed32(value)) => u32::from_le_bytes(value).into(),
+            (Kind::Sfixed32, Payload::Fixed32(value)) => i32::from_le_bytes(value).into(),
+            // 64 bits do not fit into the numbers of JavaScript, so protobuf's JSON has them as text.
+            (Kind::Int64, Payload::Varint(value)) => (value as i64).to_string().into(),
+            (Kind::Uint64, Payload::Varint(value)) => value.to_string().into(),
+            (Kind::Sint64, Payload::Varint(value)) => zigzag(value).to_string().into(),
+            (Kind::Fixed64, Payload::Fixed64(value)) => {
+                u64::from_le_bytes(value).to_string().into()
+            }
+            (Kind::Sfixed64, Payload::Fixed64(value)) => {
+                i64::from_le_bytes(value).to_string().into()
+            }
+            (Kind::Float, Payload::Fixed32(value)) => {
+                let value = f32::from_le_bytes(value);
+                float(f64::from(value), || value.to_string())
+            }
+            (Kind::Double, Payload::Fixed64(value)) => {
+                let value = f64::from_le_bytes(value);
+                float(value, || value.to_string())
+            }
+            (Kind::Enum("google.protobuf.NullValue"), _) => Value::Null,
+            (Kind::Enum(name), Payload::Varint(value)) => {
+                let number = value as i32;
+                let values = &self.cursor.enum_type(name)?.values;
+                match values.iter().find(|(_, other)| *other == number) {
+                    Some((name, _)) => (*name).into(),
+                    None => number.into(),
+                }
+            }
+            (Kind::String, Payload::Bytes(value)) => match std::str::from_utf8(value) {
+                Ok(text) => text.into(),
+                Err(error) => return Err(self.cursor.error(format!("not UTF-8: {error}"))),
+            },
+            (Kind::Bytes, Payload::Bytes(value)) => STANDARD.encode(value).into(),
+            _ => {
+                return Err(self
+                    .cursor
+                    .error(format!("{payload:?} is no value of a {kind:?}")));
+            }
+        })
+    }
+
+    fn well_known(&mut self, kind: &MessageType, encoded: &[u8]) -> Result<Value, JsonError> {
+        match well_known_name(&kind.full_name) {
+            "Any" => self.any(&self.typed(encoded)?),
+            "Timestamp" => Ok(self.typed::<Timestamp>(encoded)?.to_string().into()),
+            "Duration" => Ok(self.typed::<Duration>(encoded)?.to_string().into()),
             "Empty" => Ok(Value::Object(Map::new())),
-            "Struct" => Ok(self.structure(&self.typed(message)?)),
-            "Value" => Ok(self.structure_value(&self.typed(message)?)),
+            "Struct" => Ok(self.structure(&self.typed(encoded)?)),
+            "Value" => Ok(self.structure_value(&self.typed(encoded)?)),
             "ListValue" => {
-                let list = self.typed::<prost_types::ListValue>(message)?;
+                let list: ListValue = self.typed(encoded)?;
                 Ok(list
                     .values
                     .iter()
@@ -194,44 +289,46 @@ impl Renderer {
             }
             // The wrappers, Int32Value and so on: a single field `value`.
             _ => {
-                let field = descriptor
-                    .get_field(1)
+                let field = kind
+                    .field(1)
                     .ok_or_else(|| self.cursor.error("a wrapper without a value"))?;
-                let value = self.single(&field.kind(), &message.get_field(&field))?;
+                let payload = match self.present(kind, encoded)?.remove(&1) {
+                    Some((_, payloads)) => payloads.last().copied(),
+                    None => None,
+                };
+                let value =
+                    self.single(field.kind, payload.unwrap_or_else(|| default(field.kind)))?;
                 Ok(value.unwrap_or(Value::Null))
             }
         }
     }
 
-    fn any(&mut self, message: &DynamicMessage) -> Result<Value, JsonError> {
-        let any: prost_types::Any = self.typed(message)?;
+    fn any(&mut self, any: &prost_types::Any) -> Result<Value, JsonError> {
         let mut object = Map::new();
         if any.type_url.is_empty() && any.value.is_empty() {
             return Ok(Value::Object(object));
         }
-        object.insert("@type".into(), any.type_url.as_str().into());
-        match pool()?.get_message_by_name(type_name(&any.type_url)) {
-            None if self.sensitive => {
-                object.insert("value".into(), STANDARD.encode(REDACTED).into());
-            }
+        match schema::message(type_name(&any.type_url)) {
             None => {
-                object.insert("value".into(), STANDARD.encode(&any.value).into());
+                let value: &[u8] = if self.sensitive {
+                    REDACTED.as_bytes()
+                } else {
+                    &any.value
+                };
+                object.insert("value".into(), STANDARD.encode(value).into());
             }
-            Some(descriptor) if is_well_known(descriptor.full_name()) => {
+            Some(kind) if is_well_known(&kind.full_name) => {
                 let mark = self.cursor.enter_field("value");
-                let value = self.message(&descriptor, &any.value)?;
+                object.insert("value".into(), self.message(kind, &any.value)?);
                 self.cursor.leave(mark);
-                object.insert("value".into(), value);
             }
-            Some(descriptor) => match self.message(&descriptor, &any.value)? {
-                Value::Object(fields) => object.extend(fields),
-                other => {
-                    return Err(self
-                        .cursor
-                        .error(format!("{} is written as {other}", descriptor.full_name())));
-                }
-            },
+            Some(kind) => {
+                self.cursor.descend()?;
+                object = self.fields(kind, &any.value)?;
+                self.cursor.ascend();
+            }
         }
+        object.insert("@type".into(), any.type_url.as_str().into());
         Ok(Value::Object(object))
     }
 
@@ -262,10 +359,8 @@ impl Renderer {
         }
     }
 
-    fn typed<M: Message + Default>(&self, message: &DynamicMessage) -> Result<M, JsonError> {
-        message
-            .transcode_to()
-            .map_err(|error| self.cursor.error(error.to_string()))
+    fn typed<M: Message + Default>(&self, encoded: &[u8]) -> Result<M, JsonError> {
+        M::decode(encoded).map_err(|error| self.cursor.error(error.to_string()))
     }
 }
 
@@ -289,23 +384,16 @@ fn float(value: f64, shortest: impl Fn() -> String) -> Value {
     }
 }
 
-/// Entries by the text of their keys, so that the same map is always walked in the same order.
-fn sorted(entries: &std::collections::HashMap<MapKey, Field>) -> Vec<(String, &Field)> {
-    let mut sorted: Vec<(String, &Field)> = entries
-        .iter()
-        .map(|(key, value)| (key_text(key), value))
-        .collect();
-    sorted.sort_by(|left, right| left.0.cmp(&right.0));
-    sorted
+/// The value of a field that is not written.
+fn default(kind: Kind) -> Payload<&'static [u8]> {
+    match kind.wire_type() {
+        WireType::ThirtyTwoBit => Payload::Fixed32([0; 4]),
+        WireType::SixtyFourBit => Payload::Fixed64([0; 8]),
+        WireType::LengthDelimited => Payload::Bytes(&[]),
+        _ => Payload::Varint(0),
+    }
 }
 
-fn key_text(key: &MapKey) -> String {
-    match key {
-        MapKey::Bool(key) => key.to_string(),
-        MapKey::I32(key) => key.to_string(),
-        MapKey::I64(key) => key.to_string(),
-        MapKey::U32(key) => key.to_string(),
-        MapKey::U64(key) => key.to_string(),
-        MapKey::String(key) => key.clone(),
-    }
+fn zigzag(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use prost::Message;
-use prost_reflect::{Cardinality, FieldDescriptor, Kind, ReflectMessage};
+use prost_reflect::{
+    Cardinality, DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor,
+};
 use prost_types::Any;
 use serde_json::json;
 
@@ -261,7 +263,7 @@ fn errors_name_the_place() {
         ),
         (
             json!({"address": {"pipe": {}, "socket_address": {}}}),
-            "address: only one of `pipe` and `socket_address` may be set (address)",
+            "address: only one of `pipe` and `socket_address` may be set",
         ),
         (
             json!({"stat_prefix": "a", "statPrefix": "b"}),
@@ -485,37 +487,89 @@ fn filled_single(kind: &Kind, depth: usize) -> Value {
     }
 }
 
+/// An independent reading of the descriptor set says what there is, and what the encoded bytes mean.
 #[test]
 fn every_message_of_the_api_comes_back_with_every_field() {
+    let pool = DescriptorPool::decode(&include_bytes!("../../proto/envoy.binpb")[..]).unwrap();
     let mut checked = 0;
-    for message in pool()
-        .unwrap()
+    for message in pool
         .all_messages()
         .filter(|message| !message.is_map_entry())
     {
-        if message.package_name() == "google.protobuf" && !is_well_known(message.full_name()) {
+        let name = message.full_name();
+        if message.package_name() == "google.protobuf" && !is_well_known(name) {
             continue;
         }
         let value = filled(&message, 2);
-        let encoded = parse_named(message.full_name(), &value)
-            .unwrap_or_else(|error| panic!("{}: {error}", message.full_name()));
-        let decoded =
-            prost_reflect::DynamicMessage::decode(message.clone(), encoded.as_slice()).unwrap();
+        let encoded = parse_named(name, &value).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let decoded = DynamicMessage::decode(message.clone(), encoded.as_slice()).unwrap();
+        assert_eq!(decoded.unknown_fields().count(), 0, "{name}");
+        // Another encoder, another order of fields, the same message.
         assert_eq!(
-            decoded.unknown_fields().count(),
-            0,
-            "{}",
-            decoded.descriptor().full_name()
-        );
-        assert_eq!(
-            render_named(message.full_name(), &encoded),
+            render_named(name, &decoded.encode_to_vec()),
             Ok(value),
-            "{}",
-            message.full_name()
+            "{name}"
         );
         checked += 1;
     }
     assert!(checked > 1000, "only {checked} messages");
+    assert_eq!(schema::messages().count(), pool.all_messages().count());
+}
+
+#[test]
+fn repeated_records_count_as_protobuf_says() {
+    let cluster =
+        |encoded: &[&[u8]]| render_named("envoy.config.cluster.v3.Cluster", &encoded.concat());
+    let text =
+        |number: u8, text: &str| [&[number << 3 | 2, text.len() as u8], text.as_bytes()].concat();
+    // The last value of a single field, and the last member of a `oneof` (eds `type` = 2, `cluster_type` = 38).
+    assert_eq!(
+        cluster(&[&text(1, "a"), &text(1, "b")]),
+        Ok(json!({"name": "b"}))
+    );
+    let custom = [0xb2, 0x02, 0x03, 0x0a, 0x01, b'x'];
+    assert_eq!(
+        cluster(&[&[0x10, 3], &custom]),
+        Ok(json!({"cluster_type": {"name": "x"}}))
+    );
+    assert_eq!(cluster(&[&custom, &[0x10, 3]]), Ok(json!({"type": "EDS"})));
+    // Messages merge (`connect_timeout` = 4: seconds, then nanoseconds).
+    let timeout = [
+        0x22, 2, 0x08, 1, 0x22, 6, 0x10, 0x80, 0xca, 0xb5, 0xee, 0x01,
+    ];
+    assert_eq!(
+        cluster(&[&timeout]),
+        Ok(json!({"connect_timeout": "1.500s"}))
+    );
+    // A default that was written is no value; an unknown field (1000) is passed over.
+    assert_eq!(cluster(&[&text(1, ""), &[0xc0, 0x3e, 1]]), Ok(json!({})));
+    // Lists of numbers come packed and unpacked (`retriable_status_codes` = 7).
+    let policy = |encoded: &[u8]| render_named("envoy.config.route.v3.RetryPolicy", encoded);
+    let codes = Ok(json!({"retriable_status_codes": [5, 300, 7]}));
+    assert_eq!(policy(&[0x3a, 3, 5, 0xac, 0x02, 0x38, 7]), codes);
+    assert_eq!(policy(&[0x38, 5, 0x38, 0xac, 0x02, 0x3a, 1, 7]), codes);
+}
+
+#[test]
+fn malformed_bytes_are_errors() {
+    let cluster = |encoded: &[u8]| {
+        render_named("envoy.config.cluster.v3.Cluster", encoded).map_err(|error| error.to_string())
+    };
+    let error = |text: &str| Err(text.to_owned());
+    let broken = "cannot decode envoy.config.cluster.v3.Cluster: ";
+    assert_eq!(
+        cluster(&[0x0a, 5, b'x']),
+        error(&format!("{broken}the bytes end within a value"))
+    );
+    assert_eq!(
+        cluster(&[0x08, 5]),
+        error(&format!("{broken}name has another wire type"))
+    );
+    assert!(
+        cluster(&[0x0a, 1, 0xff])
+            .unwrap_err()
+            .starts_with("name: not UTF-8")
+    );
 }
 
 #[test]
