@@ -2,7 +2,11 @@
 //!
 //! `docs/books/allowed-differences.md` is the only list. A line never lets a value be missing, added or moved: both sides
 //! must have it in the same place, and each side's value must have the shape that the line names.
+//!
+//! Its second table names the deviations: requests that Lateen answers otherwise than Envoy on purpose. A row of a page
+//! points at one by its key; then Envoy's status must be the one that the table gives for Envoy.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -11,6 +15,7 @@ use anyhow::{Context, Result, bail};
 #[derive(Clone, Debug, Default)]
 pub struct Allowed {
     rules: Vec<Rule>,
+    deviations: BTreeMap<String, u16>,
 }
 
 /// Where a value stands.
@@ -60,49 +65,54 @@ impl Allowed {
         Self::parse(&text).with_context(|| path.display().to_string())
     }
 
-    /// Parses the list: the lines of the Markdown table `where | field | shape | why`.
+    /// Parses the list: the Markdown tables `where | field | shape | why` and `deviation | envoy | why`.
     ///
     /// # Errors
     /// When a line names an unknown place or shape, or gives no reason.
     pub fn parse(text: &str) -> Result<Self> {
-        let mut rules = Vec::new();
+        let mut allowed = Self::default();
         for line in text.lines().filter(|line| line.starts_with('|')) {
             let cells: Vec<&str> = line
                 .trim_matches('|')
                 .split('|')
                 .map(|cell| cell.trim().trim_matches('`'))
                 .collect();
-            let [place, field, shape, why] = cells[..] else {
-                bail!("expected four cells: {line}")
-            };
-            if place == "where" || place.starts_with("--") {
+            if cells[0].starts_with("--") || ["where", "deviation"].contains(&cells[0]) {
                 continue;
             }
-            if why.is_empty() {
+            if cells.last().is_none_or(|why| why.is_empty()) {
                 bail!("no reason given: {line}");
             }
-            let place = match place {
-                "response" => Place::Response,
-                "request" => Place::Request,
-                "log" => Place::Log,
-                other => bail!("unknown place `{other}`"),
-            };
-            let shape = match shape {
-                "http-date" => Shape::HttpDate,
-                "timestamp" => Shape::Timestamp,
-                "digits" => Shape::Digits,
-                "decimal" => Shape::Decimal,
-                "uuid" => Shape::Uuid,
-                "address" => Shape::Address,
-                other => bail!("unknown shape `{other}`"),
-            };
-            rules.push(Rule {
-                place,
-                field: field.to_ascii_lowercase(),
-                shape,
-            });
+            match cells[..] {
+                [place, field, shape, _] => allowed.rules.push(Rule {
+                    place: parse_place(place)
+                        .with_context(|| format!("unknown place `{place}`"))?,
+                    field: field.to_ascii_lowercase(),
+                    shape: parse_shape(shape)
+                        .with_context(|| format!("unknown shape `{shape}`"))?,
+                }),
+                [key, status, _] => {
+                    let status = status
+                        .parse()
+                        .with_context(|| format!("`{status}` is not a status"))?;
+                    if allowed.deviations.insert(key.to_owned(), status).is_some() {
+                        bail!("`{key}` stands there twice");
+                    }
+                }
+                _ => bail!("expected four cells, or three: {line}"),
+            }
         }
-        Ok(Self { rules })
+        Ok(allowed)
+    }
+
+    /// The status that Envoy gives where a row points at this deviation.
+    pub fn envoy_status(&self, deviation: &str) -> Option<u16> {
+        self.deviations.get(deviation).copied()
+    }
+
+    /// The keys of all deviations.
+    pub fn deviations(&self) -> impl Iterator<Item = &str> {
+        self.deviations.keys().map(String::as_str)
     }
 
     /// May this field differ between these two values?
@@ -112,6 +122,27 @@ impl Allowed {
             .filter(|rule| rule.place == place && rule.field.eq_ignore_ascii_case(field))
             .any(|rule| rule.shape.fits(left) && rule.shape.fits(right))
     }
+}
+
+fn parse_place(text: &str) -> Option<Place> {
+    Some(match text {
+        "response" => Place::Response,
+        "request" => Place::Request,
+        "log" => Place::Log,
+        _ => return None,
+    })
+}
+
+fn parse_shape(text: &str) -> Option<Shape> {
+    Some(match text {
+        "http-date" => Shape::HttpDate,
+        "timestamp" => Shape::Timestamp,
+        "digits" => Shape::Digits,
+        "decimal" => Shape::Decimal,
+        "uuid" => Shape::Uuid,
+        "address" => Shape::Address,
+        _ => return None,
+    })
 }
 
 impl Shape {
@@ -167,6 +198,17 @@ mod tests {
     fn every_line_needs_a_known_shape_and_a_reason() {
         assert!(Allowed::parse("| response | date | http-date |  |\n").is_err());
         assert!(Allowed::parse("| response | date | anything | because |\n").is_err());
+    }
+
+    #[test]
+    fn deviations_are_found_by_their_key() {
+        let allowed = Allowed::parse(
+            "| deviation | envoy | why |\n|---|---|---|\n| `folded` | 200 | stricter |\n",
+        )
+        .unwrap();
+        assert_eq!(allowed.envoy_status("folded"), Some(200));
+        assert_eq!(allowed.envoy_status("other"), None);
+        assert!(Allowed::parse("| folded | 200 |  |\n").is_err());
     }
 
     #[test]

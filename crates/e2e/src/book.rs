@@ -13,8 +13,8 @@ use crate::row::{self, Cells, Row};
 /// One page.
 #[derive(Clone, Debug)]
 pub struct Page {
-    /// The file.
-    pub path: PathBuf,
+    /// The file's name without `.md`.
+    pub name: String,
     /// Which proxy is asked.
     pub role: Role,
     /// The port of the YAML whose listener is asked.
@@ -137,7 +137,10 @@ pub fn parse(path: &Path, text: &str) -> Result<Page> {
         bail!("{}: no table with a `request` column", path.display());
     }
     Ok(Page {
-        path: path.to_owned(),
+        name: path
+            .file_stem()
+            .map(|stem| stem.to_string_lossy().into_owned())
+            .unwrap_or_default(),
         role,
         port,
         yaml: documents.join("---\n"),
@@ -215,6 +218,7 @@ fn parse_row(number: u32, names: &[String], cells: &[&str]) -> Result<Row> {
         response: cell("response"),
         backend: cell("backend"),
         log: cell("log"),
+        envoy: cell("envoy"),
     };
     row::parse(number, cells).map_err(anyhow::Error::msg)
 }

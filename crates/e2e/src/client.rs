@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::row::Exchange;
@@ -30,8 +31,8 @@ pub struct Transcript {
 /// One response.
 #[derive(Clone, Debug)]
 pub struct Response {
-    /// Status codes of interim responses before it.
-    pub interim: Vec<u16>,
+    /// Interim responses before it.
+    pub interim: Vec<Head>,
     /// Status line and headers.
     pub head: Head,
     /// How the body was framed.
@@ -42,11 +43,29 @@ pub struct Response {
     pub elapsed: Duration,
 }
 
-/// Plays the exchanges of a row on one new connection.
+/// A connection whose end is awaited while other rows are played: Envoy lingers a second before it closes.
+#[derive(Debug)]
+pub struct Closing(JoinHandle<(String, Vec<u8>)>);
+
+impl Closing {
+    /// Waits for the end and completes the transcript with it.
+    pub async fn finish(self, transcript: &mut Transcript) {
+        if let Ok((end, surplus)) = self.0.await {
+            transcript.end = end;
+            transcript.surplus = surplus;
+        }
+    }
+}
+
+/// Plays the exchanges of a row on one new connection. The transcript lacks the connection's end while that is still
+/// awaited.
 ///
 /// # Errors
 /// When the proxy cannot be reached or leaves a request unanswered.
-pub async fn play(address: SocketAddr, exchanges: &[Exchange]) -> Result<Transcript, String> {
+pub async fn play(
+    address: SocketAddr,
+    exchanges: &[Exchange],
+) -> Result<(Transcript, Option<Closing>), String> {
     let stream = TcpStream::connect(address)
         .await
         .map_err(|error| format!("cannot connect to {address}: {error}"))?;
@@ -79,7 +98,7 @@ pub async fn play(address: SocketAddr, exchanges: &[Exchange]) -> Result<Transcr
             tokio::time::sleep(*after).await;
             transcript.responses.push(None);
             transcript.end = "left".to_owned();
-            return Ok(transcript);
+            return Ok((transcript, None));
         }
         let (sent, received) = tokio::join!(send(&mut write, burst), receive(&mut reader, burst));
         transcript.responses.extend(received?);
@@ -99,12 +118,22 @@ pub async fn play(address: SocketAddr, exchanges: &[Exchange]) -> Result<Transcr
     };
     let expects_end = exchanges.iter().any(|exchange| exchange.response.closes)
         || transcript.responses.iter().flatten().any(says_close);
-    if expects_end {
-        let _ = timeout(CLOSE_PATIENCE, reader.wait_for_end()).await;
+    if expects_end && reader.ended().is_none() {
+        let closing = tokio::spawn(async move {
+            let _ = timeout(CLOSE_PATIENCE, reader.wait_for_end()).await;
+            // The client must not be the one that closes.
+            drop(write);
+            (end_of(&reader), reader.unread().to_vec())
+        });
+        return Ok((transcript, Some(Closing(closing))));
     }
-    transcript.end = reader.ended().unwrap_or("open").to_owned();
+    transcript.end = end_of(&reader);
     transcript.surplus = reader.unread().to_vec();
-    Ok(transcript)
+    Ok((transcript, None))
+}
+
+fn end_of(reader: &WireReader<OwnedReadHalf>) -> String {
+    reader.ended().unwrap_or("open").to_owned()
 }
 
 /// Fetches a page of an admin endpoint: status and body as text.
@@ -189,7 +218,7 @@ async fn receive_one(
             .status()
             .ok_or_else(|| format!("not a status line: `{}`", head.start.escape_debug()))?;
         if (100..200).contains(&status) && status != 101 {
-            interim.push(status);
+            interim.push(head);
             continue;
         }
         let framing = head.response_framing(method);
@@ -228,7 +257,7 @@ mod tests {
         )
         .unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], backends.ports()["b"]));
-        (play(address, &row.exchanges).await.unwrap(), backends)
+        (play(address, &row.exchanges).await.unwrap().0, backends)
     }
 
     #[tokio::test]
@@ -258,10 +287,9 @@ mod tests {
     #[tokio::test]
     async fn interim_responses_are_kept_apart() {
         let (transcript, _backends) = ask("`GET a/?interim=103&interim=102`").await;
-        assert_eq!(
-            transcript.responses[0].as_ref().unwrap().interim,
-            [103, 102]
-        );
+        let response = transcript.responses[0].as_ref().unwrap();
+        let statuses: Vec<_> = response.interim.iter().filter_map(Head::status).collect();
+        assert_eq!(statuses, [103, 102]);
     }
 
     #[tokio::test]

@@ -10,10 +10,12 @@ use crate::backend::Received;
 use crate::client::Response;
 use crate::row::{Choice, Exchange, ExpectedBackend, ExpectedResponse, HeaderRule, Row};
 use crate::stage::{Play, RowPlay};
-use crate::wire::{Framing, latin1};
+use crate::wire::{Framing, Head, latin1};
 
 /// How much longer than `@after` a response may take, for a busy machine.
 const AFTER_TOLERANCE_SECONDS: f64 = 2.0;
+/// How much earlier it may come: a proxy's clock counts whole milliseconds and starts before the harness's.
+const BEFORE_TOLERANCE_SECONDS: f64 = 0.02;
 /// A share may stray so many standard deviations: by chance alone about once in two million rows.
 const STRAY: f64 = 5.0;
 
@@ -84,6 +86,28 @@ pub fn against_page(row: &Row, play: &RowPlay) -> Vec<String> {
     complaints
 }
 
+/// Holds one row of Envoy's play against the deviation that the row points at.
+pub fn against_deviation(key: &str, play: &RowPlay, allowed: &Allowed) -> Vec<String> {
+    let Some(status) = allowed.envoy_status(key) else {
+        return vec![format!(
+            "there is no deviation `{key}` in the list of allowed differences"
+        )];
+    };
+    let found = play
+        .transcript
+        .responses
+        .first()
+        .and_then(Option::as_ref)
+        .map(Response::status);
+    if found == Some(status) {
+        Vec::new()
+    } else {
+        vec![format!(
+            "deviation `{key}`: expected {status}, got {found:?}"
+        )]
+    }
+}
+
 /// Holds one row of two plays against each other. The first is called `left` in the complaints by its name.
 pub fn against_each_other(
     row: &Row,
@@ -116,12 +140,25 @@ pub fn against_each_other(
         &left.transcript.end,
         &right.transcript.end,
     );
+    // How much of a request that breaks off reaches a backend depends on which of two sockets was faster.
+    let whole = |play: &RowPlay| -> Vec<Received> {
+        let partial = row
+            .exchanges
+            .iter()
+            .any(|exchange| exchange.backend.choice == Some(Choice::NobodyWhole));
+        play.received
+            .iter()
+            .filter(|received| !partial || received.body.cut.is_none())
+            .cloned()
+            .collect()
+    };
+    let (left_received, right_received) = (whole(left), whole(right));
     compare.same(
         "requests at backends",
-        &left.received.len(),
-        &right.received.len(),
+        &left_received.len(),
+        &right_received.len(),
     );
-    for (left, right) in left.received.iter().zip(&right.received) {
+    for (left, right) in left_received.iter().zip(&right_received) {
         compare.requests(left, right, statistical);
     }
     compare.same("access-log entries", &left.log.len(), &right.log.len());
@@ -166,10 +203,11 @@ fn judge_response(
             response.status()
         ));
     }
-    if response.interim != expected.interim {
+    let interim: Vec<u16> = response.interim.iter().filter_map(Head::status).collect();
+    if interim != expected.interim {
         complaints.push(format!(
-            "expected interim {:?}, got {:?}",
-            expected.interim, response.interim
+            "expected interim {:?}, got {interim:?}",
+            expected.interim
         ));
     }
     judge_headers(
@@ -196,7 +234,8 @@ fn judge_response(
         complaints.push(format!("expected the connection to be closed, it is {end}"));
     }
     if let Some(after) = expected.after {
-        let range = after.as_secs_f64()..after.as_secs_f64() + AFTER_TOLERANCE_SECONDS;
+        let range = after.as_secs_f64() - BEFORE_TOLERANCE_SECONDS
+            ..after.as_secs_f64() + AFTER_TOLERANCE_SECONDS;
         let elapsed = response.elapsed.as_secs_f64();
         if !range.contains(&elapsed) {
             complaints.push(format!(
@@ -215,6 +254,16 @@ fn judge_backend<'a>(
         Some(Choice::Named(name)) => name,
         // What nobody should have received stays in the iterator and is reported as surplus.
         Some(Choice::Nobody | Choice::Shares(_)) | None => return,
+        Some(Choice::NobodyWhole) => {
+            for received in received.filter(|received| received.body.cut.is_none()) {
+                let request = shorten(&latin1(&received.head.raw));
+                complaints.push(format!(
+                    "backend {} received all of `{request}`",
+                    received.backend
+                ));
+            }
+            return;
+        }
     };
     let Some(received) = received.next() else {
         complaints.push(format!("expected backend {name}, no backend was reached"));
@@ -383,7 +432,15 @@ impl Comparison<'_> {
 
     fn responses(&mut self, left: &Response, right: &Response, statistical: bool) {
         self.same("status", &left.status(), &right.status());
-        self.same("interim responses", &left.interim, &right.interim);
+        self.same(
+            "interim responses",
+            &left.interim.len(),
+            &right.interim.len(),
+        );
+        for (left, right) in left.interim.iter().zip(&right.interim) {
+            self.same("interim status", &left.status(), &right.status());
+            self.headers(Place::Response, &left.fields, &right.fields, statistical);
+        }
         self.headers(
             Place::Response,
             &left.head.fields,

@@ -21,6 +21,8 @@ pub struct Row {
     pub times: u32,
     /// The exchanges of the row, on one connection.
     pub exchanges: Vec<Exchange>,
+    /// The key of a deviation of `allowed-differences.md`: Envoy does not do here what the page says.
+    pub deviation: Option<String>,
 }
 
 /// One request and what is expected of it.
@@ -87,6 +89,8 @@ pub enum Choice {
     Nobody,
     /// This one.
     Named(String),
+    /// No backend sees the request whole; it may see its beginning.
+    NobodyWhole,
     /// Statistical: the share of each, in percent.
     Shares(Vec<(String, f64)>),
 }
@@ -122,6 +126,8 @@ pub struct Cells<'a> {
     pub backend: &'a str,
     /// `log`
     pub log: &'a str,
+    /// `envoy`
+    pub envoy: &'a str,
 }
 
 /// Reads one table line.
@@ -139,6 +145,7 @@ pub fn parse(line: u32, cells: Cells<'_>) -> Result<Row, String> {
         port: None,
         times: 1,
         exchanges: Vec::new(),
+        deviation: spans(cells.envoy).into_iter().next(),
     };
     for (index, (joint, spans)) in requests.iter().enumerate() {
         let mut draft = Draft::default();
@@ -398,10 +405,12 @@ fn parse_backend(spans: &[String]) -> Result<ExpectedBackend, String> {
                 None => expected.choice = Some(Choice::Shares(vec![share])),
                 Some(_) => return Err(wrong()),
             }
-        } else if span.ends_with(" HTTP/1.1") {
+        } else if span.ends_with(" HTTP/1.1") && !span.contains(": ") {
             expected.request = Some(span.clone());
         } else if span == "none" {
             expected.choice = Some(Choice::Nobody);
+        } else if span == "cut" {
+            expected.choice = Some(Choice::NobodyWhole);
         } else if span.contains([':', ' ']) {
             push_rule(&mut expected.headers, span).ok_or_else(wrong)?;
         } else {
@@ -502,6 +511,7 @@ mod tests {
                 response,
                 backend,
                 log,
+                ..Cells::default()
             },
         )
         .unwrap()

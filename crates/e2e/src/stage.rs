@@ -83,10 +83,18 @@ pub async fn play_on_envoy(page: &Page, binary: &Path, folder: &Path) -> Result<
 /// When the proxy has no listener for the page or dies.
 pub async fn play(page: &Page, mut proxy: Proxy, mut backends: Backends) -> Result<Play> {
     let mut plays = Vec::with_capacity(page.rows.len());
+    let mut endings = Vec::with_capacity(page.rows.len());
     for row in &page.rows {
         let address = proxy.listener(row.port.unwrap_or(page.port))?;
-        plays.push(play_row(row, address, &mut backends).await);
+        let (play, closing) = play_row(row, address, &mut backends).await;
+        plays.push(play);
+        endings.push(closing);
         proxy.check_alive()?;
+    }
+    for (play, closing) in plays.iter_mut().zip(endings) {
+        if let Some(closing) = closing {
+            closing.finish(&mut play.transcript).await;
+        }
     }
     let expected = page.rows.iter().map(log_entries).sum();
     let lines = proxy.access_lines(expected, LOG_PATIENCE).await?;
@@ -110,11 +118,70 @@ pub async fn play(page: &Page, mut proxy: Proxy, mut backends: Backends) -> Resu
     })
 }
 
-async fn play_row(row: &Row, address: std::net::SocketAddr, backends: &mut Backends) -> RowPlay {
+impl Play {
+    /// All that was seen, row by row, for people who look for the reason of a complaint.
+    pub fn render(&self, page: &Page) -> String {
+        let mut text = String::new();
+        for (row, play) in page.rows.iter().zip(&self.rows) {
+            text.push_str(&format!("=== {}:{} {}\n", page.name, row.line, row.text));
+            if let Some(failure) = &play.failure {
+                text.push_str(&format!("!!! {failure}\n"));
+            }
+            for (exchange, response) in row.exchanges.iter().zip(&play.transcript.responses) {
+                text.push_str(&format!(">>> {}\n", excerpt(&exchange.bytes)));
+                match response {
+                    Some(response) => {
+                        for head in response.interim.iter().chain([&response.head]) {
+                            text.push_str(&format!("<<< {}\n", excerpt(&head.raw)));
+                        }
+                        text.push_str(&format!(
+                            "<<< body {} {:?}\n",
+                            excerpt(&response.body.bytes),
+                            response.body.cut
+                        ));
+                    }
+                    None => text.push_str("<<< no response\n"),
+                }
+            }
+            text.push_str(&format!("<<< connection {}\n", play.transcript.end));
+            for received in &play.received {
+                let (name, number) = (&received.backend, received.connection);
+                text.push_str(&format!(
+                    "+++ {name} #{number} {}\n",
+                    excerpt(&received.head.raw)
+                ));
+                text.push_str(&format!(
+                    "+++ body {} {:?}\n",
+                    excerpt(&received.body.bytes),
+                    received.body.cut
+                ));
+            }
+            for entry in &play.log {
+                text.push_str(&format!("log {:?}\n", entry.fields));
+            }
+        }
+        text
+    }
+}
+
+fn excerpt(bytes: &[u8]) -> String {
+    let text = crate::wire::latin1(&bytes[..bytes.len().min(1500)]).replace("\r\n", "\n    ");
+    format!("({} bytes) {}", bytes.len(), text.trim_end())
+}
+
+async fn play_row(
+    row: &Row,
+    address: std::net::SocketAddr,
+    backends: &mut Backends,
+) -> (RowPlay, Option<client::Closing>) {
     let mut play = RowPlay::default();
+    let mut ending = None;
     for _ in 0..row.times {
         match client::play(address, &row.exchanges).await {
-            Ok(transcript) => play.transcript = transcript,
+            Ok((transcript, closing)) => {
+                play.transcript = transcript;
+                ending = closing;
+            }
             Err(reason) => play.failure = Some(reason),
         }
         match backends.take().await {
@@ -136,7 +203,7 @@ async fn play_row(row: &Row, address: std::net::SocketAddr, backends: &mut Backe
             break;
         }
     }
-    play
+    (play, ending)
 }
 
 /// How many access-log entries a row leaves: one for each exchange, whatever became of it.

@@ -1,5 +1,6 @@
 //! Do Lateen and real Envoy both behave as the books say, and alike? One test for each page of `docs/books`.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -59,6 +60,17 @@ fn the_books_hold_enough_rows() {
     assert!(rows >= 40, "{rows} rows");
 }
 
+#[test]
+fn every_deviation_is_still_needed_by_a_row() {
+    let allowed = Allowed::load(&book::folder()).unwrap();
+    let rows = PAGES.iter().flat_map(|page| book::load(page).unwrap().rows);
+    let used: BTreeSet<String> = rows.filter_map(|row| row.deviation).collect();
+    assert_eq!(
+        used.iter().map(String::as_str).collect::<Vec<_>>(),
+        allowed.deviations().collect::<Vec<_>>()
+    );
+}
+
 /// Plays a page on both proxies at once and reports everything that disagrees.
 fn play_page(name: &str) -> Result<()> {
     let page = book::load(name)?;
@@ -88,15 +100,22 @@ fn play_page(name: &str) -> Result<()> {
         };
         tokio::join!(ours, theirs)
     });
+    let (ours, theirs) = (ours?, theirs?);
     if std::env::var_os("LATEEN_BOOKS_KEEP").is_some() {
         let kept = folder.keep();
+        for play in [&ours, &theirs].into_iter().flatten() {
+            std::fs::write(
+                kept.join(format!("{}.transcript", play.proxy)),
+                play.render(&page),
+            )?;
+        }
         let _ = writeln!(
             std::io::stderr(),
             "{name}: files are kept in {}",
             kept.display()
         );
     }
-    let complaints = judge_page(&page, &allowed, ours?.as_ref(), theirs?.as_ref());
+    let complaints = judge_page(&page, &allowed, ours.as_ref(), theirs.as_ref());
     if complaints.is_empty() {
         Ok(())
     } else {
@@ -113,30 +132,31 @@ fn judge_page(
     let mut report = Vec::new();
     for (index, row) in page.rows.iter().enumerate() {
         let mut complaints = Vec::new();
-        for play in [ours, theirs].into_iter().flatten() {
-            let found = judge::against_page(row, &play.rows[index]);
+        let mut add = |name: &str, found: Vec<String>| {
             complaints.extend(
-                found.into_iter().map(|complaint| {
-                    format!("{} disagrees with the page: {complaint}", play.proxy)
-                }),
+                found
+                    .into_iter()
+                    .map(|complaint| format!("    {name}: {complaint}")),
             );
+        };
+        if let Some(ours) = ours {
+            add("lateen", judge::against_page(row, &ours.rows[index]));
         }
-        if let (Some(ours), Some(theirs)) = (ours, theirs) {
-            let found = judge::against_each_other(
-                row,
-                (ours, &ours.rows[index]),
-                (theirs, &theirs.rows[index]),
-                allowed,
-            );
-            complaints.extend(found);
+        match (&row.deviation, theirs) {
+            (Some(key), Some(theirs)) => add(
+                "envoy",
+                judge::against_deviation(key, &theirs.rows[index], allowed),
+            ),
+            (None, Some(theirs)) => add("envoy", judge::against_page(row, &theirs.rows[index])),
+            (_, None) => {}
+        }
+        if let (Some(ours), Some(theirs), None) = (ours, theirs, &row.deviation) {
+            let (left, right) = ((ours, &ours.rows[index]), (theirs, &theirs.rows[index]));
+            add("both", judge::against_each_other(row, left, right, allowed));
         }
         if !complaints.is_empty() {
-            report.push(format!("{}:{} {}", page.path.display(), row.line, row.text));
-            report.extend(
-                complaints
-                    .into_iter()
-                    .map(|complaint| format!("    {complaint}")),
-            );
+            report.push(format!("{}.md:{} {}", page.name, row.line, row.text));
+            report.extend(complaints);
         }
     }
     report
