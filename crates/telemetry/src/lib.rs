@@ -5,6 +5,9 @@
 
 pub mod counter;
 pub mod histogram;
+pub mod render;
+pub mod sample;
 
 pub use counter::{Counter, Gauge};
 pub use histogram::{Distribution, Histogram};
+pub use sample::{Reading, Sample, Scope, Value};
