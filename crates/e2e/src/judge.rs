@@ -559,3 +559,186 @@ fn shorten(text: &str) -> String {
         None => escaped,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access_log::Entry;
+    use crate::client::Transcript;
+    use crate::row::{Cells, parse};
+    use crate::wire::Body;
+
+    fn head(start: &str, fields: &[(&str, &str)]) -> Head {
+        let fields = fields
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Head {
+            start: start.to_owned(),
+            fields: fields.collect(),
+            raw: Vec::new(),
+        }
+    }
+
+    /// What a side shows that answered one request with these headers, through backend v1.
+    fn play(status: u16, fields: &[(&str, &str)]) -> Play {
+        let response = Response {
+            interim: Vec::new(),
+            head: head(&format!("HTTP/1.1 {status} x"), fields),
+            framing: Framing::Length(2),
+            body: Body {
+                bytes: b"ok".to_vec(),
+                ..Body::default()
+            },
+            elapsed: std::time::Duration::ZERO,
+        };
+        let received = Received {
+            backend: "v1".to_owned(),
+            connection: 1,
+            head: head("GET / HTTP/1.1", &[("host", "a")]),
+            framing: Framing::None,
+            body: Body::default(),
+        };
+        let entry = [
+            ("response_flags", "-"),
+            ("response_code_details", "via_upstream"),
+        ];
+        let row = RowPlay {
+            transcript: Transcript {
+                responses: vec![Some(response)],
+                end: "open".to_owned(),
+                surplus: Vec::new(),
+            },
+            received: vec![received],
+            log: vec![Entry {
+                fields: entry.map(|(name, value)| (name, value.to_owned())).into(),
+            }],
+            ..RowPlay::default()
+        };
+        Play {
+            proxy: "one",
+            rows: vec![row],
+        }
+    }
+
+    fn row(response: &str, backend: &str, log: &str) -> Row {
+        let cells = Cells {
+            request: "`GET a/`",
+            response,
+            backend,
+            log,
+            ..Cells::default()
+        };
+        parse(1, cells).unwrap()
+    }
+
+    fn compare(left: &Play, right: &Play) -> Vec<String> {
+        let allowed = Allowed::parse("| response | date | http-date | two clocks |\n").unwrap();
+        let row = row("`200`", "", "");
+        against_each_other(
+            &row,
+            (left, &left.rows[0]),
+            (right, &right.rows[0]),
+            &allowed,
+        )
+    }
+
+    #[test]
+    fn a_row_that_is_as_expected_has_no_complaint() {
+        let play = play(200, &[("x-a", "1"), ("x-a", "2")]);
+        let row = row(
+            "`200` `x-a: 1` `x-a: 2` `no x-b` `@body ok`",
+            "`v1` `GET / HTTP/1.1` `host: a`",
+            "`- via_upstream`",
+        );
+        assert_eq!(against_page(&row, &play.rows[0]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_expectation_can_fail() {
+        let play = play(200, &[("x-a", "1")]);
+        let cases = [
+            ("`404`", "", ""),
+            ("`none`", "", ""),
+            ("`200` `x-a: 2`", "", ""),
+            ("`200` `no x-a`", "", ""),
+            ("`200` `has x-b`", "", ""),
+            ("`200` `@body other`", "", ""),
+            ("`200` `@size 3`", "", ""),
+            ("`200` `@closes`", "", ""),
+            ("`200` `@cut`", "", ""),
+            ("`200` `@interim 103`", "", ""),
+            ("`200` `@after 5s`", "", ""),
+            ("`200`", "`v2`", ""),
+            ("`200`", "`none`", ""),
+            ("`200`", "`cut`", ""),
+            ("`200`", "`v1` `GET /other HTTP/1.1`", ""),
+            ("`200`", "`v1` `no host`", ""),
+            ("`200`", "`v1` `@size 1`", ""),
+            ("`200`", "", "`NR route_not_found`"),
+            ("`200`", "", "`route_name: x`"),
+            ("`200`", "", "`no_such_field: x`"),
+        ];
+        for (response, backend, log) in cases {
+            let complaints = against_page(&row(response, backend, log), &play.rows[0]);
+            assert_eq!(
+                complaints.len(),
+                1,
+                "{response} {backend} {log}: {complaints:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn two_sides_must_agree_in_everything_but_the_allowed_values() {
+        let dated = |date| play(200, &[("date", date), ("server", "s")]);
+        let (one, other) = (
+            dated("Sun, 06 Nov 1994 08:49:37 GMT"),
+            dated("Mon, 07 Nov 1994 08:49:37 GMT"),
+        );
+        assert_eq!(compare(&one, &other), Vec::<String>::new());
+        assert_eq!(compare(&one, &dated("today")).len(), 1);
+
+        let order = play(
+            200,
+            &[("server", "s"), ("date", "Sun, 06 Nov 1994 08:49:37 GMT")],
+        );
+        assert!(compare(&one, &order)[0].contains("header list"));
+        assert!(!compare(&one, &play(404, &[])).is_empty());
+
+        let mut elsewhere = dated("Sun, 06 Nov 1994 08:49:37 GMT");
+        elsewhere.rows[0].received[0].backend = "v2".to_owned();
+        assert!(compare(&one, &elsewhere)[0].contains("backend"));
+        elsewhere.rows[0].received.clear();
+        assert!(compare(&one, &elsewhere)[0].contains("requests at backends"));
+
+        let mut logged = dated("Sun, 06 Nov 1994 08:49:37 GMT");
+        logged.rows[0].log[0]
+            .fields
+            .insert("response_flags", "UF".to_owned());
+        assert!(compare(&one, &logged)[0].contains("log response_flags"));
+        logged.rows[0].transcript.end = "closed".to_owned();
+        assert_eq!(compare(&one, &logged).len(), 2);
+    }
+
+    #[test]
+    fn shares_may_stray_but_not_far() {
+        let cells = Cells {
+            request: "`GET a/` `@times 100`",
+            response: "`200`",
+            backend: "`v1 90%` `v2 10%`",
+            ..Cells::default()
+        };
+        let row = parse(1, cells).unwrap();
+        let with = |counts: &[(&str, u32)]| {
+            let mut play = play(200, &[]).rows.remove(0);
+            play.counts.backends = counts
+                .iter()
+                .map(|(name, count)| ((*name).to_owned(), *count))
+                .collect();
+            against_page(&row, &play)
+        };
+        assert_eq!(with(&[("v1", 86), ("v2", 14)]), Vec::<String>::new());
+        assert_eq!(with(&[("v1", 70), ("v2", 30)]).len(), 2);
+        assert_eq!(with(&[("v1", 90), ("v2", 10), ("v3", 1)]).len(), 1);
+    }
+}

@@ -40,6 +40,7 @@ pages! {
     page_13_request_headers_mesh = "13-request-headers-mesh",
     page_14_framing = "14-framing",
     page_15_malformed = "15-malformed",
+    page_16_load_balancing = "16-load-balancing",
 }
 
 #[test]
