@@ -34,12 +34,15 @@ impl Counter {
     }
 }
 
-/// A level that rises and falls.
+/// A level that rises and falls, and whether it was ever set. Levels have 63 bits.
 ///
 /// The level of one thread may be negative, when what one thread raised another lowers; only the sum over all threads
 /// is of interest then.
 #[derive(Debug, Default)]
 pub struct Gauge(AtomicU64);
+
+/// The lowest bit of a gauge: it was written. The level is above it.
+const WRITTEN: u64 = 1;
 
 impl Gauge {
     /// One higher.
@@ -57,46 +60,42 @@ impl Gauge {
     /// This much higher.
     #[inline]
     pub fn add(&self, amount: u64) {
-        self.set(self.0.load(Ordering::Relaxed).wrapping_add(amount));
+        let raw = self.0.load(Ordering::Relaxed).wrapping_add(amount << 1);
+        self.0.store(raw | WRITTEN, Ordering::Relaxed);
     }
 
     /// This much lower.
     #[inline]
     pub fn sub(&self, amount: u64) {
-        self.set(self.0.load(Ordering::Relaxed).wrapping_sub(amount));
+        let raw = self.0.load(Ordering::Relaxed).wrapping_sub(amount << 1);
+        self.0.store(raw | WRITTEN, Ordering::Relaxed);
     }
 
     /// Exactly this high.
     #[inline]
     pub fn set(&self, level: u64) {
-        self.0.store(level, Ordering::Relaxed);
+        self.0.store(level << 1 | WRITTEN, Ordering::Relaxed);
     }
 
-    /// The level, modulo 2⁶⁴: a negative one reads as a huge number, which wrapping addition over all threads corrects.
+    /// The level of this thread, perhaps negative.
     #[inline]
     #[must_use]
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+    pub fn get(&self) -> i64 {
+        self.0.load(Ordering::Relaxed) as i64 >> 1
+    }
+
+    /// Whether the level was ever set, raised or lowered.
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & WRITTEN != 0
     }
 }
 
 /// The level over several gauges, as people may see it: a sum that is negative for a moment reads as 0.
-///
-/// A sum counts as negative when its highest bit is set and no single part of it could have set it, so that huge levels
-/// such as "unlimited" (2⁶⁴ − 1) on a lone gauge survive.
 #[must_use]
 pub fn level_of<'a>(gauges: impl Iterator<Item = &'a Gauge>) -> u64 {
-    let mut parts = 0_usize;
-    let mut sum = 0_u64;
-    for gauge in gauges {
-        parts += 1;
-        sum = sum.wrapping_add(gauge.get());
-    }
-    if parts > 1 && sum > i64::MAX as u64 {
-        0
-    } else {
-        sum
-    }
+    let sum = gauges.fold(0_i64, |sum, gauge| sum.saturating_add(gauge.get()));
+    u64::try_from(sum).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -114,10 +113,16 @@ mod tests {
     }
 
     #[test]
-    fn an_unlimited_level_survives() {
+    fn a_gauge_knows_whether_it_was_ever_written() {
         let gauge = Gauge::default();
-        gauge.set(u64::MAX - 1);
-        assert_eq!(level_of([&gauge].into_iter()), u64::MAX - 1);
+        assert!(!gauge.is_used());
+        gauge.inc();
+        gauge.dec();
+        assert!(gauge.is_used());
+        assert_eq!(gauge.get(), 0);
+        gauge.set(u64::from(u32::MAX));
+        gauge.dec();
+        assert_eq!(gauge.get(), i64::from(u32::MAX) - 1);
     }
 
     #[test]

@@ -212,7 +212,7 @@ block! {
     /// What is left up to the limits of the circuit breakers of one priority.
     pub struct RemainingGauges {
         counters {}
-        gauges { remaining_cx, remaining_cx_pools, remaining_pending, remaining_retries, remaining_rq }
+        gauges { remaining_cx, remaining_pending, remaining_retries, remaining_rq }
         histograms {}
         others {}
     }

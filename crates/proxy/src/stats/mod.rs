@@ -7,10 +7,12 @@
 pub(crate) mod block;
 mod cluster;
 mod codes;
+mod collect;
 mod http;
 mod listener;
 mod server;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -37,6 +39,8 @@ pub struct Registry {
     clusters: Scopes<ClusterStats>,
     https: Scopes<HttpStats>,
     listeners: Scopes<ListenerStats>,
+    /// What each counter had counted when the counters were last reset.
+    reset: Mutex<BTreeMap<Box<str>, u64>>,
 }
 
 impl Registry {
@@ -49,6 +53,7 @@ impl Registry {
             clusters: Scopes::default(),
             https: Scopes::default(),
             listeners: Scopes::default(),
+            reset: Mutex::default(),
         }
     }
 
@@ -155,7 +160,7 @@ impl<T> Scopes<T> {
 
 /// What the histograms of one scope held at the last two flushes, so that the last interval can be shown.
 #[derive(Debug, Default)]
-pub(crate) struct History(Mutex<HashMap<String, [Distribution; 2]>>);
+pub(crate) struct History(Mutex<HashMap<Cow<'static, str>, [Distribution; 2]>>);
 
 #[cfg(test)]
 mod tests {

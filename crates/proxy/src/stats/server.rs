@@ -2,6 +2,11 @@
 //!
 //! All of it is written by the main thread alone.
 
+use std::sync::{Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use xxhash_rust::xxh64::xxh64;
+
 use super::block::block;
 
 block! {
@@ -60,9 +65,56 @@ block! {
     /// How one xDS subscription fares: Envoy's `cluster_manager.cds.` and `listener_manager.lds.` trees.
     pub struct SubscriptionState {
         counters { config_reload, init_fetch_timeout, update_attempt, update_failure, update_rejected, update_success }
-        gauges { config_reload_time_ms, update_time, version }
+        gauges { config_reload_time_ms, update_time }
         histograms { update_duration }
         others {}
+    }
+}
+
+/// One xDS subscription: how it fares, and the version that it brought last.
+#[derive(Debug, Default)]
+pub struct Subscription {
+    /// The counters.
+    pub state: SubscriptionState,
+    version: Mutex<Option<String>>,
+}
+
+impl Subscription {
+    /// Counts an update that was accepted.
+    pub fn record_accepted(&self, version: &str, now: SystemTime) {
+        let time = now
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_millis() as u64);
+        self.state.update_attempt.inc();
+        self.state.update_success.inc();
+        self.state.update_time.set(time);
+        let mut current = self.version.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.as_deref() != Some(version) {
+            self.state.config_reload.inc();
+            self.state.config_reload_time_ms.set(time);
+            *current = Some(version.to_owned());
+        }
+    }
+
+    /// Counts an update that was rejected.
+    pub fn record_rejected(&self) {
+        self.state.update_attempt.inc();
+        self.state.update_rejected.inc();
+    }
+
+    /// The version of the last accepted update; `None` before the first.
+    #[must_use]
+    pub fn version_text(&self) -> Option<String> {
+        self.version
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// A version as a number: Envoy shows the xxHash64 of its text.
+    #[must_use]
+    pub fn version(text: &str) -> u64 {
+        xxh64(text.as_bytes(), 0)
     }
 }
 
@@ -76,8 +128,8 @@ pub struct ServerStats {
     /// `cluster_manager.`.
     pub cluster_manager: ClusterManagerState,
     /// `listener_manager.lds.`.
-    pub lds: SubscriptionState,
+    pub lds: Subscription,
     /// `cluster_manager.cds.`.
-    pub cds: SubscriptionState,
+    pub cds: Subscription,
     pub(crate) history: super::History,
 }
