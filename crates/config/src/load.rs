@@ -1,0 +1,448 @@
+//! Which objects does a text hold, or several files together? Documents become objects, lists are unfolded, and what
+//! is there twice is found.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::decode::{Decode, Decoder, Field, UnknownFields, closest};
+use crate::diagnostic::{Diagnostic, Severity, Subject, code};
+use crate::kind::{Kind, split_api_version};
+use crate::metadata::Metadata;
+use crate::node::{Node, Value};
+use crate::object::{Object, Opaque, Source, Spec};
+use crate::position::{Location, SourceFile};
+use crate::yaml::{self, Document};
+
+/// How text is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParseOptions {
+    /// Namespace of objects that name none.
+    pub default_namespace: Arc<str>,
+}
+
+impl Default for ParseOptions {
+    fn default() -> Self {
+        ParseOptions {
+            default_namespace: "default".into(),
+        }
+    }
+}
+
+/// What was read, and what was wrong with it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Parsed {
+    /// The objects that can be used, in the order of the text.
+    pub objects: Vec<Object>,
+    /// The problems, in the order of the text.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl Parsed {
+    /// True when there is an error among the problems.
+    pub fn has_errors(&self) -> bool {
+        self.diagnostics.iter().any(Diagnostic::is_error)
+    }
+}
+
+/// Reads all objects of a file, without a look at other files. Documents that cannot be used are reported and left
+/// out; the others are not affected.
+pub fn parse(file: &Arc<SourceFile>) -> Parsed {
+    parse_with(file, &ParseOptions::default())
+}
+
+/// [`parse`] with options.
+pub fn parse_with(file: &Arc<SourceFile>, options: &ParseOptions) -> Parsed {
+    let mut reader = Reader {
+        file: Some(file),
+        options,
+        document: Document::default(),
+        parsed: Parsed::default(),
+    };
+    for document in yaml::documents(&file.text) {
+        reader.document = document;
+        reader.read_document();
+    }
+    reader.parsed
+}
+
+/// Reads all objects of some files. An object that is there twice is reported at its second place; the first stays.
+pub fn load(files: &[Arc<SourceFile>]) -> Parsed {
+    load_with(files, &ParseOptions::default())
+}
+
+/// [`load`] with options.
+pub fn load_with(files: &[Arc<SourceFile>], options: &ParseOptions) -> Parsed {
+    let mut all = Parsed::default();
+    for file in files {
+        let parsed = parse_with(file, options);
+        all.objects.extend(parsed.objects);
+        all.diagnostics.extend(parsed.diagnostics);
+    }
+    drop_duplicates(&mut all);
+    all
+}
+
+/// Reads an object, or a list of objects, that did not come from text.
+pub fn parse_json(value: &serde_json::Value, options: &ParseOptions) -> Parsed {
+    let mut reader = Reader {
+        file: None,
+        options,
+        document: Document::default(),
+        parsed: Parsed::default(),
+    };
+    reader.read_node(
+        &Node::from_json(value, yaml::MAX_DEPTH),
+        None,
+        &mut Vec::new(),
+    );
+    reader.parsed
+}
+
+/// Keeps the first of objects with the same kind, namespace and name, whatever their versions.
+fn drop_duplicates(parsed: &mut Parsed) {
+    let mut first: BTreeMap<(Kind, Arc<str>, Arc<str>), Option<Location>> = BTreeMap::new();
+    let diagnostics = &mut parsed.diagnostics;
+    parsed.objects.retain(|object| {
+        let key = (
+            object.kind,
+            object.metadata.namespace.clone(),
+            object.metadata.name.clone(),
+        );
+        let place = object.location("metadata.name");
+        match first.get(&key) {
+            None => {
+                first.insert(key, place);
+                true
+            }
+            Some(earlier) => {
+                let message = format!("{object} is there twice");
+                let mut diagnostic = Diagnostic::error(code::DUPLICATE_OBJECT, message)
+                    .at(place)
+                    .about(object.subject());
+                diagnostic.path = "metadata.name".to_owned();
+                diagnostic.label = earlier
+                    .as_ref()
+                    .map(|earlier| format!("already defined at {earlier}"));
+                diagnostic.help = Some(
+                    "remove one of the two, or give it another name; the first is used".to_owned(),
+                );
+                diagnostics.push(diagnostic);
+                false
+            }
+        }
+    });
+}
+
+/// Reads the documents of one text.
+#[derive(Debug)]
+struct Reader<'a> {
+    file: Option<&'a Arc<SourceFile>>,
+    options: &'a ParseOptions,
+    document: Document,
+    parsed: Parsed,
+}
+
+/// Kind and version that the items of a list have when they name none.
+#[derive(Clone, Copy, Debug)]
+struct ListOf<'a> {
+    api_version: &'a str,
+    kind: &'a str,
+}
+
+impl Reader<'_> {
+    fn read_document(&mut self) {
+        let Some(file) = self.file else {
+            return;
+        };
+        let (root, problems) = yaml::parse(&file.text, self.document);
+        let doubtful = !problems.is_empty();
+        for problem in problems {
+            let mut diagnostic = Diagnostic::error(problem.code, problem.message).at(Location::of(
+                file,
+                problem.at,
+                problem.length,
+            ));
+            diagnostic.label = problem.label;
+            diagnostic.help = problem.help;
+            self.parsed.diagnostics.push(diagnostic);
+        }
+        let Some(root) = root.filter(|root| !root.is_null()) else {
+            return;
+        };
+        let before = self.parsed.objects.len();
+        self.read_node(&root, None, &mut Vec::new());
+        if doubtful {
+            // Which of two values was meant is anybody's guess.
+            self.parsed.objects.truncate(before);
+        }
+    }
+
+    fn read_node(&mut self, root: &Node, list: Option<ListOf<'_>>, items: &mut Vec<usize>) {
+        if !matches!(root.value, Value::Map(_)) {
+            let message = "an object has to be a mapping";
+            let diagnostic = Diagnostic::error(code::NOT_AN_OBJECT, message)
+                .label(format!("found {}", crate::decode::describe(root)))
+                .help("an object begins with `apiVersion:` and `kind:`");
+            self.report(root, diagnostic);
+            return;
+        }
+        let Some((api_version, kind)) = self.type_of(root, list) else {
+            return;
+        };
+        if let Some(item_kind) = kind.strip_suffix("List")
+            && let Some(Value::Seq(children)) = root.get("items").map(|node| &node.value)
+        {
+            let inherited = (!item_kind.is_empty()).then_some(ListOf {
+                api_version: &api_version,
+                kind: item_kind,
+            });
+            for (index, child) in children.iter().enumerate() {
+                items.push(index);
+                self.read_node(child, inherited, items);
+                items.pop();
+            }
+            return;
+        }
+        if let Some(kind) = self.known_kind(root, &api_version, &kind) {
+            self.read_object(root, kind, api_version, items);
+        }
+    }
+
+    /// `apiVersion` and `kind`.
+    fn type_of(&mut self, root: &Node, list: Option<ListOf<'_>>) -> Option<(String, String)> {
+        let text = |key: &str| root.get(key).filter(|node| !node.is_null());
+        match (text("apiVersion"), text("kind"), list) {
+            (None, None, Some(list)) => Some((list.api_version.to_owned(), list.kind.to_owned())),
+            (Some(api_version), Some(kind), _) => {
+                let mut cx = Decoder::new(self.file.map(|file| &**file), UnknownFields::Report);
+                let api_version = cx.within("apiVersion", |cx| String::decode(api_version, cx));
+                let kind = cx.within("kind", |cx| String::decode(kind, cx));
+                self.parsed.diagnostics.extend(cx.into_diagnostics());
+                Some((api_version?, kind?))
+            }
+            (api_version, kind, _) => {
+                self.report_untyped(root, api_version.is_some(), kind);
+                None
+            }
+        }
+    }
+
+    fn report_untyped(&mut self, root: &Node, has_api_version: bool, kind: Option<&Node>) {
+        let path = self.file.map(|file| &*file.path).unwrap_or_default();
+        let is_patch = [".patch.yaml", ".patch.yml", ".patch.json"]
+            .iter()
+            .any(|end| path.ends_with(end));
+        if is_patch && !has_api_version && kind.is_none() {
+            let diagnostic = Diagnostic::new(
+                code::PATCH,
+                Severity::Info,
+                format!("`{path}` is a patch, not an object, and was not loaded"),
+            )
+            .help("apply it to an object with `kubectl patch --patch-file`");
+            self.report(root, diagnostic);
+            return;
+        }
+        let (missing, help) = match (has_api_version, kind.and_then(Node::as_str)) {
+            (false, Some(kind)) => {
+                let known = Kind::all().find(|known| known.as_str() == kind);
+                (
+                    "apiVersion",
+                    known.map(|known| format!("add `apiVersion: {}`", known.api_version())),
+                )
+            }
+            (true, _) => ("kind", None),
+            (false, None) => ("apiVersion and kind", None),
+        };
+        let help = help.unwrap_or_else(|| {
+            "an object begins with `apiVersion:` and `kind:`; a file with a patch is named `*.patch.yaml`".to_owned()
+        });
+        let message = format!("this is not an object: it has no {missing}");
+        self.report(
+            root,
+            Diagnostic::error(code::NOT_AN_OBJECT, message).help(help),
+        );
+    }
+
+    /// The kind of an object, if Lateen knows it in this version.
+    fn known_kind(&mut self, root: &Node, api_version: &str, kind: &str) -> Option<Kind> {
+        let (group, version) = split_api_version(api_version);
+        let (at, message, help) = match Kind::find(group, kind) {
+            Some(known) if known.versions().contains(&version) => return Some(known),
+            Some(known) => (
+                "apiVersion",
+                format!("Lateen does not know version {version} of {kind}"),
+                Some(format!("write `apiVersion: {}`", known.api_version())),
+            ),
+            None => {
+                let group_name = if group.is_empty() {
+                    "the core group"
+                } else {
+                    &format!("group {group}")
+                };
+                let message = format!("Lateen does not know kind {kind} in {group_name}");
+                let elsewhere = Kind::all().find(|known| known.as_str() == kind);
+                let similar = || {
+                    let names = Kind::all()
+                        .filter(|known| known.group() == group)
+                        .map(Kind::as_str);
+                    closest(kind, names).map(|name| format!("did you mean `{name}`?"))
+                };
+                // The Gateway of the Gateway API and others share their names with kinds of Istio on purpose.
+                let is_foreign = group.ends_with(".k8s.io");
+                let help = match elsewhere {
+                    Some(known) if !is_foreign => {
+                        Some(format!("write `apiVersion: {}`", known.api_version()))
+                    }
+                    _ => similar(),
+                };
+                let place = if elsewhere.is_some() && !is_foreign {
+                    "apiVersion"
+                } else {
+                    "kind"
+                };
+                (place, message, help)
+            }
+        };
+        let help = help.unwrap_or_else(|| "the object is passed over".to_owned());
+        let diagnostic = Diagnostic::warning(code::UNKNOWN_KIND, message)
+            .label("passed over")
+            .help(help);
+        self.report(root.get(at).unwrap_or(root), diagnostic);
+        None
+    }
+
+    fn read_object(&mut self, root: &Node, kind: Kind, api_version: String, items: &[usize]) {
+        let unknown_fields = if kind.is_istio() {
+            UnknownFields::Report
+        } else {
+            UnknownFields::Ignore
+        };
+        let mut cx = Decoder::new(self.file.map(|file| &**file), unknown_fields);
+        let metadata = Metadata::parse(root, kind, &self.options.default_namespace, &mut cx);
+        let spec = read_spec(root, kind, &mut cx);
+        let mut diagnostics = cx.into_diagnostics();
+        let subject = subject(root, kind, metadata.as_ref());
+        if let (Some(metadata), Some(spec)) = (metadata, spec) {
+            let mut object = Object {
+                kind,
+                api_version,
+                metadata,
+                spec,
+                source: Source {
+                    file: self.file.cloned(),
+                    at: root.at,
+                    document: self.document,
+                    items: items.to_vec(),
+                },
+                has_errors: false,
+            };
+            diagnostics.extend(crate::validate::validate(&object, root));
+            object.has_errors = diagnostics.iter().any(Diagnostic::is_error);
+            self.parsed.objects.push(object);
+        }
+        diagnostics
+            .iter_mut()
+            .for_each(|diagnostic| diagnostic.object = Some(subject.clone()));
+        // In the order of the text, whatever the order of the checks.
+        diagnostics
+            .sort_by_key(|diagnostic| diagnostic.location.as_ref().map(|at| (at.line, at.column)));
+        self.parsed.diagnostics.extend(diagnostics);
+    }
+
+    fn report(&mut self, node: &Node, diagnostic: Diagnostic) {
+        let location = self
+            .file
+            .and_then(|file| Location::of(file, node.at, node.length));
+        self.parsed.diagnostics.push(diagnostic.at(location));
+    }
+}
+
+/// What the object calls itself, also when it cannot be used.
+fn subject(root: &Node, kind: Kind, metadata: Option<&Metadata>) -> Subject {
+    let written = |key: &str| root.get("metadata")?.get(key)?.as_str().map(Arc::from);
+    let (namespace, name) = match metadata {
+        Some(metadata) => (metadata.namespace.clone(), metadata.name.clone()),
+        None => (
+            written("namespace").unwrap_or_default(),
+            written("name").unwrap_or_default(),
+        ),
+    };
+    Subject {
+        kind: kind.as_str().into(),
+        namespace,
+        name,
+    }
+}
+
+fn read_spec(root: &Node, kind: Kind, cx: &mut Decoder<'_>) -> Option<Spec> {
+    Some(match kind {
+        Kind::VirtualService => Spec::VirtualService(istio_spec(root, kind, cx)?),
+        Kind::DestinationRule => Spec::DestinationRule(istio_spec(root, kind, cx)?),
+        Kind::Gateway => Spec::Gateway(istio_spec(root, kind, cx)?),
+        Kind::ServiceEntry => Spec::ServiceEntry(istio_spec(root, kind, cx)?),
+        Kind::WorkloadEntry => Spec::WorkloadEntry(istio_spec(root, kind, cx)?),
+        Kind::WorkloadGroup => Spec::WorkloadGroup(istio_spec(root, kind, cx)?),
+        Kind::Sidecar => Spec::Sidecar(istio_spec(root, kind, cx)?),
+        Kind::EnvoyFilter => Spec::EnvoyFilter(istio_spec(root, kind, cx)?),
+        Kind::PeerAuthentication => Spec::PeerAuthentication(istio_spec(root, kind, cx)?),
+        Kind::Service => Spec::Service(
+            crate::k8s::service::ServiceRoot::decode(root, cx)?
+                .spec
+                .unwrap_or_default(),
+        ),
+        Kind::Endpoints => Spec::Endpoints(Decode::decode(root, cx)?),
+        Kind::EndpointSlice => Spec::EndpointSlice(Decode::decode(root, cx)?),
+        Kind::Pod => Spec::Pod(Decode::decode(root, cx)?),
+        Kind::Deployment => Spec::Deployment(
+            crate::k8s::pod::DeploymentRoot::decode(root, cx)?
+                .spec
+                .unwrap_or_default(),
+        ),
+        Kind::ConfigMap => Spec::ConfigMap(Decode::decode(root, cx)?),
+        Kind::Secret => Spec::Secret(Decode::decode(root, cx)?),
+        Kind::Namespace => Spec::Namespace(Decode::decode(root, cx)?),
+        Kind::Node => Spec::Node(Decode::decode(root, cx)?),
+        Kind::ProxyConfig
+        | Kind::RequestAuthentication
+        | Kind::AuthorizationPolicy
+        | Kind::Telemetry
+        | Kind::WasmPlugin
+        | Kind::ReplicaSet
+        | Kind::StatefulSet
+        | Kind::DaemonSet
+        | Kind::Job
+        | Kind::ServiceAccount => Spec::Opaque(Opaque {
+            at: root.at,
+            value: root.to_json(),
+        }),
+    })
+}
+
+/// The `spec` of an object of Istio, all of whose other fields are known.
+fn istio_spec<T: Decode + Default>(root: &Node, kind: Kind, cx: &mut Decoder<'_>) -> Option<T> {
+    const ROOT: [Field; 5] = [
+        Field {
+            name: "apiVersion",
+            spelling: None,
+        },
+        Field {
+            name: "kind",
+            spelling: None,
+        },
+        Field {
+            name: "metadata",
+            spelling: None,
+        },
+        Field {
+            name: "spec",
+            spelling: None,
+        },
+        Field {
+            name: "status",
+            spelling: None,
+        },
+    ];
+    let fields = cx.open(root, kind.as_str(), &ROOT, &[])?;
+    let spec: Option<T> = cx.field(root, &fields, 3, &ROOT[3], None::<Option<T>>)?;
+    Some(spec.unwrap_or_default())
+}
