@@ -80,6 +80,20 @@ impl ReadBuffer {
         &mut self.bytes
     }
 
+    /// Forgets the unread bytes.
+    pub fn clear(&mut self) {
+        self.consume(self.len());
+    }
+
+    /// Exchanges the unread bytes for an empty vector, without copying: `bytes` holds them afterwards, from the returned
+    /// position on.
+    pub fn swap(&mut self, bytes: &mut Vec<u8>) -> usize {
+        bytes.clear();
+        std::mem::swap(&mut self.bytes, bytes);
+        self.progress = Progress::default();
+        std::mem::take(&mut self.start)
+    }
+
     /// Frees the memory when nothing is unread, for a connection that will be idle.
     pub fn release(&mut self) {
         if self.is_empty() {

@@ -46,7 +46,7 @@ pub fn parse_request(
     }
     let mut complete = !buffer.progress.tried;
     loop {
-        if complete && let Some(size) = tokenise(buffer.unread(), limits, head)? {
+        if complete && let Some(size) = tokenise(buffer.unread(), limits, head) {
             let repeated = adopt_bytes(buffer, size, head, true);
             return check_head(head, repeated, limits).map(Some);
         }
@@ -75,7 +75,7 @@ fn skip_empty_lines(buffer: &mut ReadBuffer) -> Result<(), Refusal> {
 }
 
 /// Splits a complete head into method, target and lines; `None` when it is incomplete or the tokeniser refuses it.
-fn tokenise(bytes: &[u8], limits: &Limits, head: &mut Head) -> Result<Option<usize>, Refusal> {
+fn tokenise(bytes: &[u8], limits: &Limits, head: &mut Head) -> Option<usize> {
     head.clear();
     let window = &bytes[..bytes.len().min(limits.max_head_bytes)];
     with_room(
@@ -87,12 +87,12 @@ fn tokenise(bytes: &[u8], limits: &Limits, head: &mut Head) -> Result<Option<usi
             let Ok(Status::Complete(size)) =
                 config.parse_request_with_uninit_headers(&mut request, window, room)
             else {
-                return Ok(None);
+                return None;
             };
             let (Some(method), Some(target), Some(version)) =
                 (request.method, request.path, request.version)
             else {
-                return Ok(None);
+                return None;
             };
             head.method = span_in(window, method.as_bytes());
             head.path = span_in(window, target.as_bytes());
@@ -102,11 +102,7 @@ fn tokenise(bytes: &[u8], limits: &Limits, head: &mut Head) -> Result<Option<usi
                 Version::Http11
             };
             let strict = collect_lines(window, size, request.headers, &mut head.fields);
-            if strict {
-                Ok(Some(size))
-            } else {
-                Err(Refusal::CODEC_ERROR)
-            }
+            strict.then_some(size)
         },
     )
 }

@@ -65,7 +65,7 @@ pub fn parse_response(
     }
     let mut complete = !buffer.progress.tried;
     loop {
-        if complete && let Some((size, version)) = tokenise(buffer.unread(), limits, head)? {
+        if complete && let Some((size, version)) = tokenise(buffer.unread(), limits, head) {
             let repeated = adopt_bytes(buffer, size, head, false);
             return check_head(head, repeated, version, request_method).map(Some);
         }
@@ -80,11 +80,7 @@ pub fn parse_response(
     }
 }
 
-fn tokenise(
-    bytes: &[u8],
-    limits: &Limits,
-    head: &mut Head,
-) -> Result<Option<(usize, Version)>, ProtocolError> {
+fn tokenise(bytes: &[u8], limits: &Limits, head: &mut Head) -> Option<(usize, Version)> {
     head.clear();
     let window = &bytes[..bytes.len().min(limits.max_head_bytes)];
     with_room(
@@ -97,25 +93,19 @@ fn tokenise(
                 room,
             );
             let Ok(Status::Complete(size)) = parsed else {
-                return Ok(None);
+                return None;
             };
             let (Some(status), Some(version)) = (response.code, response.version) else {
-                return Ok(None);
+                return None;
             };
             head.set_status(status);
-            if !collect_lines(window, size, response.headers, &mut head.fields) {
-                return Err(ProtocolError::new(
-                    "a line of the response head does not end with CR LF",
-                ));
-            }
-            Ok(Some((
-                size,
-                if version == 0 {
-                    Version::Http10
-                } else {
-                    Version::Http11
-                },
-            )))
+            let strict = collect_lines(window, size, response.headers, &mut head.fields);
+            let version = if version == 0 {
+                Version::Http10
+            } else {
+                Version::Http11
+            };
+            strict.then_some((size, version))
         },
     )
 }
