@@ -11,6 +11,9 @@ use anyhow::{Context, Result, anyhow, bail};
 use crate::book::Role;
 use crate::process::{Launch, Proxy};
 
+/// The configured port of the listener that serves as HTTP proxy into the mesh.
+const HTTP_PROXY_PORT: &str = "15080";
+
 /// The `lateen` binary: `LATEEN_BIN`, or else built once for this test run from the same workspace.
 ///
 /// # Errors
@@ -24,27 +27,26 @@ pub fn binary() -> Result<PathBuf> {
     built.clone().map_err(|error| anyhow!("{error}"))
 }
 
-/// Runs a page's YAML on Lateen's own proxy.
+/// Runs a page's YAML on Lateen's own proxy, which is gateway and sidecar at once.
 ///
 /// # Errors
 /// When the proxy does not become ready.
-pub async fn start(role: Role, yaml: &Path, access_log: &Path, folder: &Path) -> Result<Proxy> {
+pub async fn start(yaml: &Path, access_log: &Path, folder: &Path) -> Result<Proxy> {
     let admin_file = folder.join("lateen.admin");
     let mut command = Command::new(binary()?);
     command.args(["run", "-f"]).arg(yaml);
+    command.args([
+        "--bind",
+        "127.0.0.1:0",
+        "--workers",
+        "1",
+        "--http-proxy-port",
+        HTTP_PROXY_PORT,
+    ]);
     command
-        .args([
-            "--bind",
-            "127.0.0.1:0",
-            "--admin",
-            "127.0.0.1:0",
-            "--admin-address-path",
-        ])
+        .args(["--admin", "127.0.0.1:0", "--admin-address-path"])
         .arg(&admin_file);
-    command
-        .args(["--as", role_name(role), "--access-log"])
-        .arg(access_log);
-    command.args(["--workers", "1"]);
+    command.arg("--access-log").arg(access_log);
     Proxy::start(Launch {
         name: "lateen",
         command,
@@ -67,15 +69,14 @@ pub fn compile_bootstrap(
 ) -> Result<PathBuf> {
     let mut command = Command::new(binary()?);
     command.args(["compile", "-f"]).arg(yaml);
+    command.args(["--as", role_name(role), "-o", "envoy-bootstrap"]);
     command.args([
-        "--as",
-        role_name(role),
-        "-o",
-        "envoy-bootstrap",
         "--bind",
         "127.0.0.1:0",
         "--admin",
         "127.0.0.1:0",
+        "--http-proxy-port",
+        HTTP_PROXY_PORT,
     ]);
     command.arg("--access-log").arg(access_log);
     let output = command.output().context("cannot run `lateen compile`")?;

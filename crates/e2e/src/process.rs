@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::book::Role;
 use crate::client;
 
 /// How long a proxy may take from its start to its first request, under load of parallel pages.
@@ -95,17 +96,17 @@ impl Proxy {
         }
     }
 
-    /// The address of the listener for a port of the YAML. Listener names end with the configured port whatever
-    /// address they are bound to.
+    /// The address of the listener for a port of the YAML. A listener's name tells role and configured port, whatever
+    /// it is bound to.
     ///
     /// # Errors
     /// When there is none; the message lists what is there.
-    pub fn listener(&self, port: u16) -> Result<SocketAddr> {
-        let suffix = format!("_{port}");
-        let found = self
-            .listeners
-            .iter()
-            .find(|(name, _)| name.ends_with(&suffix));
+    pub fn listener(&self, role: Role, port: u16) -> Result<SocketAddr> {
+        let wanted = match role {
+            Role::Gateway => format!("0.0.0.0_{port}"),
+            Role::Sidecar => format!("127.0.0.1_{port}"),
+        };
+        let found = self.listeners.iter().find(|(name, _)| *name == wanted);
         found.map(|(_, address)| *address).with_context(|| {
             let names: Vec<&str> = self
                 .listeners
@@ -113,7 +114,7 @@ impl Proxy {
                 .map(|(name, _)| name.as_str())
                 .collect();
             format!(
-                "{} has no listener for port {port}, only {}",
+                "{} has no listener {wanted}, only {}",
                 self.name,
                 names.join(", ")
             )

@@ -60,7 +60,7 @@ pub async fn play_on_lateen(page: &Page, folder: &Path) -> Result<Play> {
     let backends = Backends::start(page.backends()).await?;
     let (yaml, log) = (folder.join("lateen.yaml"), folder.join("lateen.log"));
     std::fs::write(&yaml, page.render_yaml(backends.ports())).context("cannot write the YAML")?;
-    let proxy = lateen::start(page.role, &yaml, &log, folder).await?;
+    let proxy = lateen::start(&yaml, &log, folder).await?;
     play(page, proxy, backends).await
 }
 
@@ -85,7 +85,7 @@ pub async fn play(page: &Page, mut proxy: Proxy, mut backends: Backends) -> Resu
     let mut plays = Vec::with_capacity(page.rows.len());
     let mut endings = Vec::with_capacity(page.rows.len());
     for row in &page.rows {
-        let address = proxy.listener(row.port.unwrap_or(page.port))?;
+        let address = proxy.listener(page.role, row.port.unwrap_or(page.port))?;
         let (play, closing) = play_row(row, address, &mut backends).await;
         plays.push(play);
         endings.push(closing);

@@ -41,6 +41,8 @@ pages! {
     page_14_framing = "14-framing",
     page_15_malformed = "15-malformed",
     page_16_load_balancing = "16-load-balancing",
+    page_17_hosts_in_the_mesh = "17-hosts-in-the-mesh",
+    page_18_http_proxy = "18-http-proxy",
 }
 
 #[test]
