@@ -56,7 +56,9 @@ pub use k8s::node::*;
 pub use k8s::pod::*;
 pub use k8s::service::*;
 pub use kind::Kind;
-pub use load::{ParseOptions, Parsed, load, load_with, parse, parse_json, parse_with};
+pub use load::{
+    ParseOptions, Parsed, drop_duplicates, load, load_with, parse, parse_json, parse_with,
+};
 pub use metadata::{Metadata, OwnerReference};
 pub use object::{Object, Opaque, Source, Spec};
 pub use position::{Location, Position, SourceFile};

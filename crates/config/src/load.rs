@@ -1,6 +1,7 @@
 //! Which objects does a text hold, or several files together? Documents become objects, lists are unfolded, and what
 //! is there twice is found.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -78,7 +79,9 @@ pub fn load_with(files: &[Arc<SourceFile>], options: &ParseOptions) -> Parsed {
         all.objects.extend(parsed.objects);
         all.diagnostics.extend(parsed.diagnostics);
     }
-    drop_duplicates(&mut all);
+    let (objects, twice) = drop_duplicates(all.objects);
+    all.objects = objects;
+    all.diagnostics.extend(twice);
     all
 }
 
@@ -98,39 +101,46 @@ pub fn parse_json(value: &serde_json::Value, options: &ParseOptions) -> Parsed {
     reader.parsed
 }
 
-/// Keeps the first of objects with the same kind, namespace and name, whatever their versions.
-fn drop_duplicates(parsed: &mut Parsed) {
-    let mut first: BTreeMap<(Kind, Arc<str>, Arc<str>), Option<Location>> = BTreeMap::new();
-    let diagnostics = &mut parsed.diagnostics;
-    parsed.objects.retain(|object| {
+/// Keeps the first of objects with the same kind, namespace and name, whatever their versions. The others are reported.
+pub fn drop_duplicates<O: Borrow<Object>>(objects: Vec<O>) -> (Vec<O>, Vec<Diagnostic>) {
+    let mut first: BTreeMap<(Kind, Arc<str>, Arc<str>), usize> = BTreeMap::new();
+    let mut diagnostics = Vec::new();
+    let mut kept: Vec<O> = Vec::with_capacity(objects.len());
+    for candidate in objects {
+        let object = candidate.borrow();
         let key = (
             object.kind,
             object.metadata.namespace.clone(),
             object.metadata.name.clone(),
         );
-        let place = object.location("metadata.name");
         match first.get(&key) {
             None => {
-                first.insert(key, place);
-                true
+                first.insert(key, kept.len());
+                kept.push(candidate);
             }
             Some(earlier) => {
-                let message = format!("{object} is there twice");
-                let mut diagnostic = Diagnostic::error(code::DUPLICATE_OBJECT, message)
-                    .at(place)
-                    .about(object.subject());
-                diagnostic.path = "metadata.name".to_owned();
-                diagnostic.label = earlier
-                    .as_ref()
-                    .map(|earlier| format!("already defined at {earlier}"));
-                diagnostic.help = Some(
-                    "remove one of the two, or give it another name; the first is used".to_owned(),
-                );
-                diagnostics.push(diagnostic);
-                false
+                diagnostics.push(duplicate(object, kept[*earlier].borrow()));
             }
         }
-    });
+    }
+    (kept, diagnostics)
+}
+
+fn duplicate(object: &Object, earlier: &Object) -> Diagnostic {
+    let mut diagnostic = Diagnostic::error(
+        code::DUPLICATE_OBJECT,
+        format!("{object} is there twice"),
+    )
+    .at(object.location("metadata.name"))
+    .about(object.subject());
+    diagnostic.path = "metadata.name".to_owned();
+    diagnostic.label = earlier
+        .location("metadata.name")
+        .map(|earlier| format!("already defined at {earlier}"));
+    diagnostic.help = Some(
+        "remove one of the two, or give it another name; the first is used".to_owned(),
+    );
+    diagnostic
 }
 
 /// Reads the documents of one text.
