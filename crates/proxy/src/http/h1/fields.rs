@@ -10,15 +10,20 @@ use crate::http::head::{Field, Head, Known, Span};
 /// Room for the lines of a head on the stack.
 const LINES: usize = 128;
 
-/// Lets the tokeniser write its lines: into the stack, or into the heap when the limit is unusually high.
+/// Lets the tokeniser write the lines of `bytes`: into the stack, or into the heap when the limit is unusually high.
 pub(super) fn with_room<'a, R>(
-    lines: usize,
-    tokenise: impl FnOnce(&mut [MaybeUninit<Header<'a>>]) -> R,
+    bytes: &'a [u8],
+    max_lines: usize,
+    tokenise: impl FnOnce(&'a [u8], &mut [MaybeUninit<Header<'a>>]) -> R,
 ) -> R {
     let mut room = [const { MaybeUninit::uninit() }; LINES];
-    match room.get_mut(..lines) {
-        Some(room) => tokenise(room),
-        None => tokenise(&mut vec![MaybeUninit::uninit(); lines]),
+    match room.get_mut(..max_lines) {
+        Some(room) => tokenise(bytes, room),
+        None => {
+            // The shortest line is `a:` and its end, so the bytes bound the room even when the limit does not.
+            let lines = max_lines.min(bytes.len() / 3 + 1);
+            tokenise(bytes, &mut vec![MaybeUninit::uninit(); lines])
+        }
     }
 }
 

@@ -1,8 +1,6 @@
 //! What does a client ask for? Request heads (RFC 9112 sections 3 and 6) with the checks and answers of Envoy.
 
-use std::mem::MaybeUninit;
-
-use httparse::{Header, ParserConfig, Status};
+use httparse::{ParserConfig, Status};
 
 use super::buffer::ReadBuffer;
 use super::fields::{adopt_bytes, collect_lines, span_in, with_room};
@@ -41,6 +39,10 @@ pub fn parse_request(
     let Some(&first) = buffer.unread().first() else {
         return Ok(None);
     };
+    if first == b'\r' {
+        // The beginning of an empty line.
+        return Ok(None);
+    }
     if !is_token(first) {
         return Err(Refusal::CODEC_ERROR);
     }
@@ -78,33 +80,30 @@ fn skip_empty_lines(buffer: &mut ReadBuffer) -> Result<(), Refusal> {
 fn tokenise(bytes: &[u8], limits: &Limits, head: &mut Head) -> Option<usize> {
     head.clear();
     let window = &bytes[..bytes.len().min(limits.max_head_bytes)];
-    with_room(
-        limits.max_headers,
-        |room: &mut [MaybeUninit<Header<'_>>]| {
-            let mut request = httparse::Request::new(&mut []);
-            let mut config = ParserConfig::default();
-            config.allow_multiple_spaces_in_request_line_delimiters(true);
-            let Ok(Status::Complete(size)) =
-                config.parse_request_with_uninit_headers(&mut request, window, room)
-            else {
-                return None;
-            };
-            let (Some(method), Some(target), Some(version)) =
-                (request.method, request.path, request.version)
-            else {
-                return None;
-            };
-            head.method = span_in(window, method.as_bytes());
-            head.path = span_in(window, target.as_bytes());
-            head.version = if version == 0 {
-                Version::Http10
-            } else {
-                Version::Http11
-            };
-            let strict = collect_lines(window, size, request.headers, &mut head.fields);
-            strict.then_some(size)
-        },
-    )
+    with_room(window, limits.max_headers, |window, room| {
+        let mut request = httparse::Request::new(&mut []);
+        let mut config = ParserConfig::default();
+        config.allow_multiple_spaces_in_request_line_delimiters(true);
+        let Ok(Status::Complete(size)) =
+            config.parse_request_with_uninit_headers(&mut request, window, room)
+        else {
+            return None;
+        };
+        let (Some(method), Some(target), Some(version)) =
+            (request.method, request.path, request.version)
+        else {
+            return None;
+        };
+        head.method = span_in(window, method.as_bytes());
+        head.path = span_in(window, target.as_bytes());
+        head.version = if version == 0 {
+            Version::Http10
+        } else {
+            Version::Http11
+        };
+        let strict = collect_lines(window, size, request.headers, &mut head.fields);
+        strict.then_some(size)
+    })
 }
 
 fn check_head(head: &mut Head, repeated: u128, limits: &Limits) -> Result<RequestFraming, Refusal> {

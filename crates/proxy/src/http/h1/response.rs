@@ -1,9 +1,7 @@
 //! What does an upstream answer? Response heads (RFC 9112 sections 4 and 6).
 
+use httparse::{ParserConfig, Status};
 use std::fmt;
-use std::mem::MaybeUninit;
-
-use httparse::{Header, ParserConfig, Status};
 
 use super::buffer::ReadBuffer;
 use super::fields::{adopt_bytes, collect_lines, with_room};
@@ -83,31 +81,25 @@ pub fn parse_response(
 fn tokenise(bytes: &[u8], limits: &Limits, head: &mut Head) -> Option<(usize, Version)> {
     head.clear();
     let window = &bytes[..bytes.len().min(limits.max_head_bytes)];
-    with_room(
-        limits.max_headers,
-        |room: &mut [MaybeUninit<Header<'_>>]| {
-            let mut response = httparse::Response::new(&mut []);
-            let parsed = ParserConfig::default().parse_response_with_uninit_headers(
-                &mut response,
-                window,
-                room,
-            );
-            let Ok(Status::Complete(size)) = parsed else {
-                return None;
-            };
-            let (Some(status), Some(version)) = (response.code, response.version) else {
-                return None;
-            };
-            head.set_status(status);
-            let strict = collect_lines(window, size, response.headers, &mut head.fields);
-            let version = if version == 0 {
-                Version::Http10
-            } else {
-                Version::Http11
-            };
-            strict.then_some((size, version))
-        },
-    )
+    with_room(window, limits.max_headers, |window, room| {
+        let mut response = httparse::Response::new(&mut []);
+        let parsed =
+            ParserConfig::default().parse_response_with_uninit_headers(&mut response, window, room);
+        let Ok(Status::Complete(size)) = parsed else {
+            return None;
+        };
+        let (Some(status), Some(version)) = (response.code, response.version) else {
+            return None;
+        };
+        head.set_status(status);
+        let strict = collect_lines(window, size, response.headers, &mut head.fields);
+        let version = if version == 0 {
+            Version::Http10
+        } else {
+            Version::Http11
+        };
+        strict.then_some((size, version))
+    })
 }
 
 fn check_head(
