@@ -1,1 +1,59 @@
-//! placeholder while the workspace is set up
+//! Istio resources in, Envoy xDS out.
+//!
+//! Two steps, both pure: [`World::build`] resolves, merges and indexes all objects of the mesh once, and [`compile`]
+//! makes the configuration of one proxy from it. A proxy is described by its [`Scope`], which is everything that the
+//! second step may know of it: equal scopes get equal configurations, byte for byte.
+//!
+//! ```
+//! use lateen_compile::{Mesh, Scope, World, compile};
+//!
+//! let world = World::build(Vec::new(), Mesh::default());
+//! let set = compile(&world, &Scope::gateway("istio-system"));
+//! assert!(set.clusters.contains_key("BlackHoleCluster"));
+//! ```
+//!
+//! What is there: HTTP through gateways and sidecars. What an object asks for and is not compiled yet is said in
+//! [`World::diagnostics`], never passed over in silence.
+
+mod access_log;
+mod clusters;
+mod context;
+mod endpoints;
+mod gateway_ports;
+mod hcm;
+pub mod host;
+mod listeners;
+mod local;
+mod mesh;
+mod message;
+pub mod names;
+mod policy;
+mod protocol;
+mod routes;
+mod scope;
+pub mod world;
+
+pub use access_log::{DEFAULT_JSON_FORMAT, DEFAULT_TEXT_FORMAT};
+pub use local::{HiddenListener, Local, LocalScope, compile_local};
+pub use mesh::{AccessLog, AccessLogEncoding, Mesh, OutboundTrafficPolicy, PathNormalization};
+pub use protocol::Protocol;
+pub use scope::{Capability, Interception, Listen, PortMapping, Role, Scope};
+pub use world::World;
+
+use lateen_xds::XdsSet;
+
+use crate::context::Context;
+
+/// The configuration of one proxy. Endpoints and clusters first, then the routes that lead to them, then the
+/// listeners that use those.
+pub fn compile(world: &World, scope: &Scope) -> XdsSet {
+    let cx = Context::new(world, scope);
+    let upstreams = clusters::compile(&cx);
+    XdsSet {
+        endpoints: upstreams.endpoints,
+        clusters: upstreams.clusters,
+        routes: routes::compile(&cx),
+        listeners: listeners::compile(&cx),
+        ..XdsSet::default()
+    }
+}

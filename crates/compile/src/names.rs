@@ -1,0 +1,165 @@
+//! How are the things that the compiler emits called? Every name of a cluster, listener, route
+//! configuration or virtual host is built here, and parsed here when something has to read it back.
+//!
+//! Names are Istio's: dashboards, EnvoyFilter patches and people's habits depend on them. They never
+//! depend on where a listener really binds (see [`crate::scope::Listen`]).
+
+/// Cluster that has no endpoint: where traffic to unknown destinations ends under `REGISTRY_ONLY`.
+pub const BLACK_HOLE_CLUSTER: &str = "BlackHoleCluster";
+
+/// Cluster that forwards to the connection's original destination.
+pub const PASSTHROUGH_CLUSTER: &str = "PassthroughCluster";
+
+/// Cluster name of a route whose destination names no host at all; never defined, so requests get 503.
+pub const UNKNOWN_SERVICE: &str = "UnknownService";
+
+/// Virtual host and route of a catch-all that forwards unknown hosts.
+pub const ALLOW_ANY: &str = "allow_any";
+
+/// Virtual host and route of a catch-all that answers unknown hosts with 502.
+pub const BLOCK_ALL: &str = "block_all";
+
+/// Route that a service gets when no VirtualService names it.
+pub const DEFAULT_ROUTE: &str = "default";
+
+/// Route configuration of the explicit HTTP proxy port.
+pub const HTTP_PROXY_ROUTES: &str = "http_proxy";
+
+/// Filter chain of an outbound listener for bytes that are not HTTP.
+pub const PASSTHROUGH_FILTER_CHAIN: &str = "PassthroughFilterChain";
+
+/// Listener that receives all redirected outbound connections.
+pub const VIRTUAL_OUTBOUND: &str = "virtualOutbound";
+
+/// The parts of an outbound cluster's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutboundCluster<'a> {
+    /// Service port, not the port of the workload.
+    pub port: u32,
+    /// Subset of the DestinationRule, empty for the whole service.
+    pub subset: &'a str,
+    /// Fully qualified host of the service.
+    pub host: &'a str,
+}
+
+impl std::fmt::Display for OutboundCluster<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "outbound|{}|{}|{}", self.port, self.subset, self.host)
+    }
+}
+
+/// `outbound|<port>|<subset>|<host>`.
+pub fn outbound_cluster(port: u32, subset: &str, host: &str) -> String {
+    OutboundCluster { port, subset, host }.to_string()
+}
+
+/// Reads an outbound cluster's name back; `None` for names of any other form.
+pub fn parse_outbound_cluster(name: &str) -> Option<OutboundCluster<'_>> {
+    let mut parts = name.strip_prefix("outbound|")?.splitn(3, '|');
+    let port = parts.next()?.parse().ok()?;
+    let subset = parts.next()?;
+    let host = parts.next()?;
+    (!host.is_empty()).then_some(OutboundCluster { port, subset, host })
+}
+
+/// A name inside statistics: Istio ends it with `;` so that a tag extractor finds where it stops.
+pub fn stat_name(name: &str) -> String {
+    format!("{name};")
+}
+
+/// `<bind>_<port>`.
+pub fn listener(bind: &str, port: u32) -> String {
+    format!("{bind}_{port}")
+}
+
+/// Statistics prefix of an outbound or gateway connection manager: `outbound_<listener>;`.
+pub fn outbound_stat_prefix(listener: &str) -> String {
+    stat_name(&format!("outbound_{listener}"))
+}
+
+/// Route configuration of a sidecar's shared HTTP listener: the port alone.
+pub fn sidecar_routes(port: u32) -> String {
+    port.to_string()
+}
+
+/// Route configuration of a gateway's plain HTTP port: `http.<port>`, plus `.<bind>` when the server
+/// binds one address.
+pub fn gateway_http_routes(port: u32, bind: Option<&str>) -> String {
+    match bind {
+        Some(bind) => format!("http.{port}.{bind}"),
+        None => format!("http.{port}"),
+    }
+}
+
+/// Reads a gateway's plain HTTP route configuration name back: (resolved port, bind).
+pub fn parse_gateway_http_routes(name: &str) -> Option<(u32, Option<&str>)> {
+    let rest = name.strip_prefix("http.")?;
+    match rest.split_once('.') {
+        Some((port, bind)) => Some((port.parse().ok()?, Some(bind))),
+        None => Some((rest.parse().ok()?, None)),
+    }
+}
+
+/// `<host>:<port>`.
+pub fn virtual_host(host: &str, port: u32) -> String {
+    format!("{host}:{port}")
+}
+
+/// Virtual host of a gateway port for which no VirtualService exists: it answers 404 to everything.
+pub fn blackhole_virtual_host(port: u32) -> String {
+    format!("blackhole:{port}")
+}
+
+/// Path of the object that produced an entry, as Istio writes it into `metadata.filter_metadata.istio.config`:
+/// `/apis/networking.istio.io/v1/namespaces/<ns>/virtual-service/<name>`.
+pub fn config_path(kind: &str, namespace: &str, name: &str) -> String {
+    format!("/apis/networking.istio.io/v1/namespaces/{namespace}/{kind}/{name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outbound_cluster_name_reads_back_into_its_parts() {
+        for (port, subset, host) in [
+            (80, "", "reviews.default.svc.cluster.local"),
+            (9080, "v1", "reviews.default.svc.cluster.local"),
+            (443, "", "*.example.com"),
+        ] {
+            let name = outbound_cluster(port, subset, host);
+            assert_eq!(
+                parse_outbound_cluster(&name),
+                Some(OutboundCluster { port, subset, host })
+            );
+        }
+    }
+
+    #[test]
+    fn other_names_are_no_outbound_clusters() {
+        for name in [
+            BLACK_HOLE_CLUSTER,
+            PASSTHROUGH_CLUSTER,
+            UNKNOWN_SERVICE,
+            "inbound|8080||",
+            "outbound|x||a",
+            "outbound|80||",
+            "outbound|80",
+        ] {
+            assert_eq!(parse_outbound_cluster(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_gateway_route_name_reads_back() {
+        assert_eq!(
+            parse_gateway_http_routes(&gateway_http_routes(8080, None)),
+            Some((8080, None))
+        );
+        assert_eq!(
+            parse_gateway_http_routes(&gateway_http_routes(80, Some("10.0.0.1"))),
+            Some((80, Some("10.0.0.1")))
+        );
+        assert_eq!(parse_gateway_http_routes("https.443.a.b.c"), None);
+    }
+}

@@ -1,0 +1,150 @@
+//! Where does a gateway send a request? One route configuration for each plain HTTP port: the VirtualServices
+//! bound to the Gateways on it, merged by host.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use lateen_xds::envoy::config::route::v3::RouteConfiguration;
+use lateen_xds::{Origin, Resource};
+
+use super::table::{self, CatchAll, CompiledRoute, Draft};
+use super::virtual_service::{self, Listener};
+use crate::context::Context;
+use crate::gateway_ports::{self, HttpPort};
+use crate::host;
+use crate::names;
+
+/// The route configurations of a gateway by name.
+pub(crate) fn compile(cx: &Context<'_>) -> BTreeMap<Arc<str>, Resource<RouteConfiguration>> {
+    gateway_ports::merge(cx)
+        .iter()
+        .map(|port| {
+            let name = names::gateway_http_routes(port.port, port.bind.as_deref());
+            let table = compile_port(cx, port, &name);
+            (name.into(), table)
+        })
+        .collect()
+}
+
+/// The routes of one host while VirtualServices add to them.
+struct Gathered {
+    /// Number of the first server that has the host; part of the virtual host's name.
+    port: u32,
+    /// The VirtualServices whose routes these are, in order: equal lists are equal routes.
+    sources: Vec<Source>,
+    require_tls: bool,
+    routes: Vec<CompiledRoute>,
+    origins: Vec<Arc<Origin>>,
+}
+
+/// A VirtualService as it is used by one Gateway: (name of the Gateway, index of the VirtualService).
+type Source = (String, usize);
+
+fn compile_port(cx: &Context<'_>, port: &HttpPort<'_>, name: &str) -> Resource<RouteConfiguration> {
+    let mut hosts: BTreeMap<String, Gathered> = BTreeMap::new();
+    let mut compiled: BTreeMap<Source, Rc<[CompiledRoute]>> = BTreeMap::new();
+    for (gateway, server) in &port.servers {
+        let gateway_name = gateway.full_name();
+        for virtual_service in cx
+            .world
+            .virtual_services(&gateway_name, &cx.scope.namespace)
+        {
+            let offered = server.hosts_for(&virtual_service.namespace);
+            let asked: Vec<&str> = virtual_service.hosts.iter().map(|host| &**host).collect();
+            let common = host::intersect(&offered, &asked);
+            if common.is_empty() {
+                continue;
+            }
+            let source: Source = (gateway_name.clone(), virtual_service.index);
+            let routes = compiled.entry(source.clone()).or_insert_with(|| {
+                let listener = Listener::Gateway {
+                    port: server.number,
+                    name: &gateway_name,
+                };
+                virtual_service::compile(cx, virtual_service, listener).into()
+            });
+            for host in common {
+                let gathered = hosts
+                    .entry(host.to_ascii_lowercase())
+                    .or_insert_with(|| Gathered {
+                        port: server.number,
+                        sources: Vec::new(),
+                        require_tls: false,
+                        routes: Vec::new(),
+                        origins: Vec::new(),
+                    });
+                gathered.require_tls |= server.https_redirect;
+                gathered.sources.push(source.clone());
+                gathered.routes.extend(routes.iter().cloned());
+                if !gathered.origins.contains(&virtual_service.origin) {
+                    gathered.origins.push(virtual_service.origin.clone());
+                }
+            }
+        }
+        if server.https_redirect {
+            // Hosts of the server that no VirtualService takes redirect too.
+            for host in &server.hosts {
+                hosts
+                    .entry(host.host.to_ascii_lowercase())
+                    .or_insert_with(|| Gathered {
+                        port: server.number,
+                        sources: Vec::new(),
+                        require_tls: true,
+                        routes: Vec::new(),
+                        origins: vec![server.origin.clone()],
+                    });
+            }
+        }
+    }
+
+    let whole = port
+        .servers
+        .iter()
+        .map(|(_, server)| (*server.origin).clone())
+        .collect();
+    let mut drafts = collapse(hosts);
+    if drafts.is_empty() {
+        let number = port
+            .servers
+            .first()
+            .map_or(port.port, |(_, server)| server.number);
+        drafts.push(Draft {
+            name: names::blackhole_virtual_host(number),
+            domains: vec!["*".to_owned()],
+            routes: Rc::new([]),
+            require_tls: false,
+            origins: Vec::new(),
+        });
+    }
+    table::build(name, drafts, CatchAll::None, true, whole)
+}
+
+/// Hosts with the same routes share a virtual host, which bears the name of the most specific of them. Routes
+/// that match everything go behind all others, so that one VirtualService's do not hide those of the next.
+fn collapse(hosts: BTreeMap<String, Gathered>) -> Vec<Draft> {
+    let mut hosts: Vec<(String, Gathered)> = hosts.into_iter().collect();
+    hosts.sort_by(|(a, _), (b, _)| host::by_specificity(a, b));
+    let mut drafts: Vec<Draft> = Vec::new();
+    let mut known: BTreeMap<(Vec<Source>, bool), usize> = BTreeMap::new();
+    for (host, mut gathered) in hosts {
+        let key = (gathered.sources, gathered.require_tls);
+        if !key.0.is_empty() {
+            if let Some(draft) = known.get(&key) {
+                drafts[*draft].domains.push(host);
+                continue;
+            }
+            known.insert(key, drafts.len());
+        }
+        // A stable sort: the order of the others stays.
+        gathered.routes.sort_by_key(|route| route.catch_all);
+        drafts.push(Draft {
+            name: names::virtual_host(&host, gathered.port),
+            domains: vec![host],
+            routes: gathered.routes.into(),
+            require_tls: gathered.require_tls,
+            origins: gathered.origins,
+        });
+    }
+    drafts
+}

@@ -1,0 +1,305 @@
+//! Where does a sidecar send a request? One route configuration for each HTTP port of the services it sees, and
+//! one for the explicit HTTP proxy port that holds them all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use lateen_xds::Resource;
+use lateen_xds::envoy::config::route::v3::RouteConfiguration;
+
+use super::default_route;
+use super::table::{self, CatchAll, CompiledRoute, Draft};
+use super::virtual_service::{self, Listener};
+use crate::context::Context;
+use crate::host::{self, MESH};
+use crate::mesh::OutboundTrafficPolicy;
+use crate::names;
+use crate::scope::Interception;
+use crate::world::services::{Registry, Service};
+use crate::world::virtual_services::VirtualService;
+
+/// The route configurations of a sidecar by name.
+pub(crate) fn compile(cx: &Context<'_>) -> BTreeMap<Arc<str>, Resource<RouteConfiguration>> {
+    let mut routes = BTreeMap::new();
+    let catch_all = catch_all(cx);
+    let mut everything = Vec::new();
+    let proxied = cx.scope.http_proxy_port.is_some();
+    let mut ports = cx.http_ports().clone();
+    if proxied {
+        // Hosts outside of every registry are routed on port 80, whether or not a service has it.
+        ports.insert(80);
+    }
+    for port in ports {
+        let drafts = drafts(cx, port);
+        if proxied {
+            everything.extend(drafts.iter().cloned().map(|draft| with_port(draft, port)));
+        }
+        let name = names::sidecar_routes(port);
+        let table = table::build(&name, drafts, catch_all, true, Vec::new());
+        if cx.http_ports().contains(&port) {
+            routes.insert(name.into(), table);
+        }
+    }
+    if proxied {
+        // Here the port tells one service from another, so it takes part in the comparison.
+        let table = table::build(
+            names::HTTP_PROXY_ROUTES,
+            everything,
+            catch_all,
+            false,
+            Vec::new(),
+        );
+        routes.insert(names::HTTP_PROXY_ROUTES.into(), table);
+    }
+    routes
+}
+
+/// Forwarding to the original destination needs one: a client that addresses the proxy itself has none, so its
+/// unknown hosts are answered 502 whatever the policy.
+fn catch_all(cx: &Context<'_>) -> CatchAll {
+    match (
+        cx.scope.interception,
+        cx.world.mesh().outbound_traffic_policy,
+    ) {
+        (Interception::None, _) | (_, OutboundTrafficPolicy::RegistryOnly) => CatchAll::BlockAll,
+        (Interception::Redirect, OutboundTrafficPolicy::AllowAny) => CatchAll::AllowAny,
+    }
+}
+
+/// Domains as clients of an HTTP proxy write them: with the port, and without it for port 80.
+fn with_port(draft: Draft, port: u32) -> Draft {
+    let mut domains: Vec<String> = draft
+        .domains
+        .iter()
+        .map(|domain| format!("{domain}:{port}"))
+        .collect();
+    if port == 80 {
+        domains.extend(draft.domains);
+    }
+    Draft { domains, ..draft }
+}
+
+/// The virtual hosts of one port: those of VirtualServices first, then the services that none names.
+fn drafts(cx: &Context<'_>, port: u32) -> Vec<Draft> {
+    let services = Services::on(cx, port);
+    let candidates: Vec<&VirtualService> = cx
+        .world
+        .virtual_services(MESH, &cx.scope.namespace)
+        .filter(|virtual_service| port == 80 || services.any_overlap(virtual_service))
+        .collect();
+    let most_specific = MostSpecific::build(&candidates);
+    let mut drafts = Vec::new();
+    let mut routed: BTreeSet<&str> = BTreeSet::new();
+    for (index, virtual_service) in candidates.iter().enumerate() {
+        let listener = Listener::Sidecar { port };
+        let routes: Rc<[CompiledRoute]> =
+            virtual_service::compile(cx, virtual_service, listener).into();
+        if routes.is_empty() {
+            continue;
+        }
+        let hosts = services.split(virtual_service, index, &most_specific);
+        // The well-known exception of port 80: there, hosts of no registry get a virtual host of their own.
+        if port != 80 && hosts.registered.is_empty() {
+            continue;
+        }
+        let draft = |host: &str, domains| Draft {
+            name: names::virtual_host(host, port),
+            domains,
+            routes: routes.clone(),
+            require_tls: false,
+            origins: vec![virtual_service.origin.clone()],
+        };
+        for host in hosts.unregistered {
+            drafts.push(draft(host, vec![host.to_owned()]));
+        }
+        for service in hosts.registered {
+            routed.insert(&service.host);
+            drafts.push(draft(&service.host, domains(cx, service)));
+        }
+    }
+    for service in services
+        .by_host
+        .values()
+        .filter(|service| !routed.contains(&*service.host))
+    {
+        drafts.push(Draft {
+            name: names::virtual_host(&service.host, port),
+            domains: domains(cx, service),
+            routes: Rc::new([default_route(cx, service, port)]),
+            require_tls: false,
+            origins: vec![service.origin.clone()],
+        });
+    }
+    drafts
+}
+
+/// The services that a port's route configuration knows.
+struct Services<'a> {
+    by_host: BTreeMap<&'a str, &'a Service>,
+    wildcards: Vec<&'a str>,
+}
+
+/// The hosts of one VirtualService, apart.
+struct Hosts<'a> {
+    registered: Vec<&'a Service>,
+    unregistered: Vec<&'a str>,
+}
+
+impl<'a> Services<'a> {
+    fn on(cx: &Context<'a>, port: u32) -> Services<'a> {
+        let by_host: BTreeMap<&str, &Service> = cx
+            .services()
+            .filter(|service| {
+                service
+                    .port(port)
+                    .is_some_and(|port| port.protocol.is_routed_as_http())
+            })
+            .map(|service| (&*service.host, service))
+            .collect();
+        let wildcards = by_host
+            .keys()
+            .copied()
+            .filter(|host| host::is_wildcard(host))
+            .collect();
+        Services { by_host, wildcards }
+    }
+
+    fn any_overlap(&self, virtual_service: &VirtualService) -> bool {
+        virtual_service.hosts.iter().any(|host| {
+            if host::is_wildcard(host) {
+                self.by_host
+                    .keys()
+                    .any(|service| host::overlaps(host, service))
+            } else {
+                self.by_host.contains_key(&**host)
+                    || self.wildcards.iter().any(|wide| host::covers(wide, host))
+            }
+        })
+    }
+
+    /// Which services a VirtualService routes for, and which of its hosts belong to none. A wildcard takes the
+    /// services below it for which no more specific VirtualService exists.
+    fn split(
+        &self,
+        virtual_service: &'a VirtualService,
+        index: usize,
+        most_specific: &MostSpecific<'a>,
+    ) -> Hosts<'a> {
+        let mut hosts = Hosts {
+            registered: Vec::new(),
+            unregistered: Vec::new(),
+        };
+        let mut seen = BTreeSet::new();
+        for host in &virtual_service.hosts {
+            if let Some(service) = self.by_host.get(&**host) {
+                if seen.insert(&*service.host) {
+                    hosts.registered.push(service);
+                }
+                continue;
+            }
+            let mut covered = false;
+            if host::is_wildcard(host) {
+                for service in self
+                    .by_host
+                    .values()
+                    .filter(|service| host::covers(host, &service.host))
+                {
+                    covered = true;
+                    if most_specific.of(&service.host) == Some(index) && seen.insert(&*service.host)
+                    {
+                        hosts.registered.push(service);
+                    }
+                }
+            }
+            if !covered {
+                hosts.unregistered.push(host);
+            }
+        }
+        hosts
+    }
+}
+
+/// For each host, which VirtualService names it most specifically.
+struct MostSpecific<'a> {
+    exact: BTreeMap<&'a str, usize>,
+    /// Most specific first.
+    wildcards: Vec<(&'a str, usize)>,
+}
+
+impl<'a> MostSpecific<'a> {
+    fn build(virtual_services: &[&'a VirtualService]) -> MostSpecific<'a> {
+        let mut by_host: BTreeMap<&str, usize> = BTreeMap::new();
+        for (index, virtual_service) in virtual_services.iter().enumerate() {
+            for host in &virtual_service.hosts {
+                by_host.entry(host).or_insert(index);
+            }
+        }
+        let (mut wildcards, exact): (Vec<_>, Vec<_>) = by_host
+            .into_iter()
+            .partition(|(host, _)| host::is_wildcard(host));
+        wildcards.sort_by(|(a, _), (b, _)| host::by_specificity(a, b));
+        MostSpecific {
+            exact: exact.into_iter().collect(),
+            wildcards,
+        }
+    }
+
+    fn of(&self, service: &str) -> Option<usize> {
+        self.exact.get(service).copied().or_else(|| {
+            self.wildcards
+                .iter()
+                .find(|(wide, _)| host::covers(wide, service))
+                .map(|(_, index)| *index)
+        })
+    }
+}
+
+/// All names by which clients in the sidecar's namespace call a service.
+fn domains(cx: &Context<'_>, service: &Service) -> Vec<String> {
+    let mut domains = Vec::new();
+    add_names(cx, service, &mut domains);
+    for alias in cx.aliases_of(&service.host) {
+        add_names(cx, alias, &mut domains);
+    }
+    for address in &service.addresses {
+        match address.parse::<IpAddr>() {
+            Ok(IpAddr::V6(address)) => domains.push(format!("[{address}]")),
+            Ok(IpAddr::V4(_)) => domains.push(address.to_string()),
+            // A range of addresses is no host that a request could name.
+            Err(_) => {}
+        }
+    }
+    domains
+}
+
+/// The full name, with and without the trailing dot, and for Kubernetes services the short forms: the bare name
+/// only for clients in the same namespace. A short form that is another service's full name stays with that one.
+fn add_names(cx: &Context<'_>, service: &Service, domains: &mut Vec<String>) {
+    let host = &*service.host;
+    let mut names = vec![host.to_owned()];
+    if !host::is_wildcard(host) {
+        names.push(format!("{host}."));
+    }
+    if service.registry == Registry::Kubernetes {
+        let (name, namespace) = (&service.name, &service.namespace);
+        let short = format!("{name}.{namespace}");
+        let service_form = format!("{name}.{namespace}.svc");
+        let expanded = if *namespace == cx.scope.namespace {
+            vec![name.to_string(), service_form, short]
+        } else {
+            vec![short, service_form]
+        };
+        names.extend(
+            expanded
+                .into_iter()
+                .filter(|name| cx.service(name).is_none()),
+        );
+    }
+    if service.is_headless() {
+        let below: Vec<String> = names.iter().map(|name| format!("*.{name}")).collect();
+        names.extend(below);
+    }
+    domains.extend(names);
+}

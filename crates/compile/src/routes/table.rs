@@ -1,0 +1,185 @@
+//! How do compiled routes become a route configuration? Virtual hosts with unique names and domains in a fixed
+//! order, and the origin of each.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use lateen_xds::envoy::config::route::v3::{
+    DirectResponseAction, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route,
+    route_action, route_match, virtual_host::TlsRequirementType,
+};
+use lateen_xds::{Origin, Part, Resource};
+
+use crate::message;
+use crate::names;
+
+/// Bytes that the body of a direct response may have.
+const MAX_DIRECT_RESPONSE_BODY: u32 = 1024 * 1024;
+
+/// One Envoy route with what made it.
+#[derive(Clone, Debug)]
+pub(crate) struct CompiledRoute {
+    pub(crate) route: Route,
+    pub(crate) origin: Origin,
+    /// Matches every request, so nothing behind it in its virtual host is ever reached.
+    pub(crate) catch_all: bool,
+}
+
+/// A virtual host before names and domains are made unique.
+#[derive(Clone, Debug)]
+pub(crate) struct Draft {
+    pub(crate) name: String,
+    pub(crate) domains: Vec<String>,
+    pub(crate) routes: Rc<[CompiledRoute]>,
+    pub(crate) require_tls: bool,
+    pub(crate) origins: Vec<Arc<Origin>>,
+}
+
+/// What happens to requests that no virtual host names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CatchAll {
+    /// 404.
+    None,
+    /// Forwarded to the original destination.
+    AllowAny,
+    /// 502.
+    BlockAll,
+}
+
+/// Builds a route configuration. Of two virtual hosts with one name the first wins entirely; a domain stays with
+/// the first virtual host that has it (Envoy refuses duplicates), and one that is left without any is dropped.
+pub(crate) fn build(
+    name: &str,
+    drafts: Vec<Draft>,
+    catch_all: CatchAll,
+    ignore_port: bool,
+    whole: Vec<Origin>,
+) -> Resource<RouteConfiguration> {
+    let mut names_taken = BTreeSet::new();
+    let mut domains_taken = BTreeSet::new();
+    let mut kept = Vec::with_capacity(drafts.len());
+    for mut draft in drafts {
+        if !names_taken.insert(draft.name.clone()) {
+            continue;
+        }
+        draft
+            .domains
+            .retain(|domain| domains_taken.insert(domain.to_ascii_lowercase()));
+        if !draft.domains.is_empty() {
+            kept.push(draft);
+        }
+    }
+    kept.sort_by(|a, b| a.name.cmp(&b.name));
+    if !domains_taken.contains("*") {
+        kept.extend(catch_all.draft());
+    }
+
+    let mut origins: Vec<(Part, Origin)> = whole
+        .into_iter()
+        .map(|origin| (Part::Whole, origin))
+        .collect();
+    let mut virtual_hosts = Vec::with_capacity(kept.len());
+    for (index, draft) in kept.into_iter().enumerate() {
+        origins.extend(
+            draft
+                .origins
+                .iter()
+                .map(|origin| (Part::VirtualHost(index), (**origin).clone())),
+        );
+        for (route, compiled) in draft.routes.iter().enumerate() {
+            if !compiled.origin.kind.is_empty() {
+                origins.push((
+                    Part::Route {
+                        virtual_host: index,
+                        route,
+                    },
+                    compiled.origin.clone(),
+                ));
+            }
+        }
+        virtual_hosts.push(VirtualHost {
+            name: draft.name,
+            domains: draft.domains,
+            routes: draft
+                .routes
+                .iter()
+                .map(|compiled| compiled.route.clone())
+                .collect(),
+            require_tls: if draft.require_tls {
+                TlsRequirementType::All
+            } else {
+                TlsRequirementType::None
+            }
+            .into(),
+            include_request_attempt_count: true,
+            ..Default::default()
+        });
+    }
+    let message = RouteConfiguration {
+        name: name.to_owned(),
+        virtual_hosts,
+        // A route to a cluster that does not exist answers 503 and leaves all other routes alone.
+        validate_clusters: Some(false),
+        max_direct_response_body_size_bytes: Some(MAX_DIRECT_RESPONSE_BODY),
+        ignore_port_in_host_matching: ignore_port,
+        ..Default::default()
+    };
+    Resource::new(message, origins)
+}
+
+/// A match for every path.
+pub(crate) fn every_path() -> RouteMatch {
+    RouteMatch {
+        path_specifier: Some(route_match::PathSpecifier::Prefix("/".to_owned())),
+        ..Default::default()
+    }
+}
+
+impl CatchAll {
+    fn draft(self) -> Option<Draft> {
+        let (name, action) = match self {
+            CatchAll::None => return None,
+            CatchAll::AllowAny => (
+                names::ALLOW_ANY,
+                route::Action::Route(RouteAction {
+                    cluster_specifier: Some(route_action::ClusterSpecifier::Cluster(
+                        names::PASSTHROUGH_CLUSTER.to_owned(),
+                    )),
+                    timeout: Some(prost_types::Duration::default()),
+                    max_grpc_timeout: Some(prost_types::Duration::default()),
+                    ..Default::default()
+                }),
+            ),
+            CatchAll::BlockAll => (
+                names::BLOCK_ALL,
+                route::Action::DirectResponse(DirectResponseAction {
+                    status: 502,
+                    ..Default::default()
+                }),
+            ),
+        };
+        let route = CompiledRoute {
+            route: Route {
+                name: name.to_owned(),
+                r#match: Some(every_path()),
+                action: Some(action),
+                ..Default::default()
+            },
+            origin: Origin::default(),
+            catch_all: true,
+        };
+        Some(Draft {
+            name: name.to_owned(),
+            domains: vec!["*".to_owned()],
+            routes: Rc::new([route]),
+            require_tls: false,
+            origins: Vec::new(),
+        })
+    }
+}
+
+/// The zero duration of a route means that it has no timeout: not Envoy's fifteen seconds.
+pub(crate) fn no_timeout() -> prost_types::Duration {
+    message::duration(std::time::Duration::ZERO)
+}

@@ -1,0 +1,429 @@
+//! What is questionable about the objects together? References that lead nowhere, and what is asked for but not
+//! compiled yet.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use lateen_config::Gateway;
+use lateen_config::{Destination, HttpRoute, VirtualService};
+use lateen_config::{
+    DestinationRule, LoadBalancerPolicy, LoadBalancerSettings, SimpleLb, TrafficPolicy,
+};
+use lateen_config::{Diagnostic, Object};
+
+use super::World;
+use super::destination_rules::Client;
+use super::objects::Objects;
+use super::services::Service;
+use crate::access_log;
+use crate::host;
+use crate::mesh::AccessLogEncoding;
+use crate::protocol::Protocol;
+use crate::routes::is_claim;
+
+/// A reference to something that does not exist: the code of Istio's analysis.
+const NOT_FOUND: &str = "IST0101";
+
+/// Something that Istio knows and that is not compiled.
+const NOT_COMPILED: &str = "LTN0101";
+
+/// A rule of which no destination can be chosen.
+const NO_WEIGHT: &str = "LTN0103";
+
+/// A setting of the mesh that cannot be used.
+const MESH_SETTING: &str = "LTN0102";
+
+/// Looks at everything. The findings are in the order of kinds and, within one, of age.
+pub(crate) fn run(world: &World, objects: &Objects<'_>) -> Vec<Diagnostic> {
+    let mut hosts: BTreeMap<&str, &Service> = BTreeMap::new();
+    for service in &world.services {
+        hosts.entry(&service.host).or_insert(service);
+    }
+    let gateways = world
+        .gateways
+        .iter()
+        .map(|gateway| gateway.full_name())
+        .collect();
+    let mut check = Check {
+        world,
+        hosts,
+        gateways,
+        findings: Vec::new(),
+    };
+    check.mesh();
+    for (object, spec) in &objects.virtual_services {
+        check.virtual_service(object, spec);
+    }
+    for (object, spec) in &objects.destination_rules {
+        check.destination_rule(object, spec);
+    }
+    for (object, spec) in &objects.gateways {
+        check.gateway(object, spec);
+    }
+    for (object, service) in &objects.services {
+        for (index, port) in service.ports.iter().enumerate() {
+            let protocol = Protocol::of_service_port(
+                port.protocol.as_deref().unwrap_or_default(),
+                port.name.as_deref().unwrap_or_default(),
+                port.app_protocol.as_deref(),
+                port.port,
+            );
+            check.service_port(object, index, port.port, protocol);
+        }
+    }
+    for (object, entry) in &objects.service_entries {
+        for (index, port) in entry.ports.iter().enumerate() {
+            let protocol = port
+                .protocol
+                .as_deref()
+                .and_then(Protocol::parse)
+                .unwrap_or(Protocol::Auto);
+            check.service_port(object, index, port.number, protocol);
+        }
+    }
+    for object in &objects.others {
+        check.other(object);
+    }
+    check.findings
+}
+
+struct Check<'a> {
+    world: &'a World,
+    hosts: BTreeMap<&'a str, &'a Service>,
+    gateways: BTreeSet<String>,
+    findings: Vec<Diagnostic>,
+}
+
+impl Check<'_> {
+    fn mesh(&mut self) {
+        let Some(log) = &self.world.mesh.access_log else {
+            return;
+        };
+        if let (AccessLogEncoding::Json, Some(format)) = (log.encoding, &log.format)
+            && access_log::parse_json_format(format).is_none()
+        {
+            let finding = Diagnostic::warning(MESH_SETTING, "`accessLogFormat` is not a JSON object: Istio's default is used")
+                .help("with `accessLogEncoding: JSON` the format is one JSON object of keys and operators");
+            self.findings.push(finding);
+        }
+    }
+
+    fn virtual_service(&mut self, object: &Arc<Object>, spec: &VirtualService) {
+        let namespace = &object.metadata.namespace;
+        for (index, gateway) in spec.gateways.iter().enumerate() {
+            let name = host::resolve_gateway(gateway, namespace);
+            if *name == *host::MESH || self.gateways.contains(&*name) {
+                continue;
+            }
+            let known =
+                host::closest(&name, self.gateways.iter().map(String::as_str)).map(str::to_owned);
+            self.missing(
+                object,
+                &format!("spec.gateways[{index}]"),
+                format!("gateway `{name}` does not exist"),
+                "no Gateway has this name",
+                known.map(|known| format!("did you mean `{known}`?")),
+            );
+        }
+        for (index, http) in spec.http.iter().enumerate() {
+            self.http_rule(object, &format!("spec.http[{index}]"), http);
+        }
+        if !spec.tls.is_empty() {
+            self.not_compiled(object, "spec.tls", "`tls` routes are");
+        }
+        if !spec.tcp.is_empty() {
+            self.not_compiled(object, "spec.tcp", "`tcp` routes are");
+        }
+    }
+
+    fn http_rule(&mut self, object: &Arc<Object>, path: &str, http: &HttpRoute) {
+        if http.delegate.is_some() {
+            self.not_compiled(object, &format!("{path}.delegate"), "delegation is");
+        }
+        for (index, request) in http.r#match.iter().enumerate() {
+            for (field, headers) in [
+                ("headers", &request.headers),
+                ("withoutHeaders", &request.without_headers),
+            ] {
+                if headers.keys().any(|name| is_claim(name)) {
+                    let path = format!("{path}.match[{index}].{field}");
+                    self.not_compiled(object, &path, "matching of JWT claims is");
+                }
+            }
+        }
+        if http.route.len() > 1 && http.route.iter().all(|entry| entry.weight <= 0) {
+            let finding = Diagnostic::warning(
+                NO_WEIGHT,
+                "no destination of the rule has a weight: the rule is left out",
+            )
+            .label("the weights of all destinations are 0");
+            self.push(object, &format!("{path}.route"), finding);
+        }
+        let routes = http.route.iter().enumerate().filter_map(|(index, entry)| {
+            Some((
+                format!("{path}.route[{index}].destination"),
+                entry.destination.as_ref()?,
+            ))
+        });
+        let mirror = http
+            .mirror
+            .iter()
+            .map(|destination| (format!("{path}.mirror"), destination));
+        let mirrors = http
+            .mirrors
+            .iter()
+            .enumerate()
+            .filter_map(|(index, mirror)| {
+                Some((
+                    format!("{path}.mirrors[{index}].destination"),
+                    mirror.destination.as_ref()?,
+                ))
+            });
+        let destinations: Vec<_> = routes.chain(mirror).chain(mirrors).collect();
+        for (path, destination) in destinations {
+            self.destination(object, &path, destination);
+        }
+    }
+
+    fn destination(&mut self, object: &Arc<Object>, path: &str, destination: &Destination) {
+        let namespace = &object.metadata.namespace;
+        let world = self.world;
+        let name = host::resolve(&destination.host, namespace, &world.mesh.cluster_domain);
+        let Some(service) = self.hosts.get(&*name).copied() else {
+            self.unknown_host(object, &format!("{path}.host"), &destination.host, &name);
+            return;
+        };
+        if let Some(port) = destination
+            .port
+            .as_ref()
+            .map(|port| port.number)
+            .filter(|port| *port != 0)
+            && service.alias_of.is_none()
+            && service.port(port).is_none()
+        {
+            let known: Vec<String> = service
+                .ports
+                .iter()
+                .map(|port| port.number.to_string())
+                .collect();
+            self.missing(
+                object,
+                &format!("{path}.port.number"),
+                format!("service `{name}` has no port {port}"),
+                "no such port",
+                Some(format!("its ports are {}", known.join(", "))),
+            );
+        }
+        let Some(subset) = destination
+            .subset
+            .as_deref()
+            .filter(|subset| !subset.is_empty())
+        else {
+            return;
+        };
+        let client = Client {
+            namespace,
+            labels: None,
+        };
+        let rule = world.destination_rule(service, &client);
+        if rule.is_some_and(|rule| rule.subset(subset).is_some()) {
+            return;
+        }
+        let help = match rule {
+            None => format!("define it in a DestinationRule for `{name}`"),
+            Some(rule) => {
+                let known = rule.subsets.iter().map(|subset| &*subset.name);
+                match host::closest(subset, known) {
+                    Some(known) => format!("did you mean `{known}`?"),
+                    None => format!("add it to DestinationRule {}/{}", rule.namespace, rule.name),
+                }
+            }
+        };
+        self.missing(
+            object,
+            &format!("{path}.subset"),
+            format!("subset `{subset}` of `{name}` is not defined"),
+            "no DestinationRule has this subset",
+            Some(help),
+        );
+    }
+
+    fn destination_rule(&mut self, object: &Arc<Object>, spec: &DestinationRule) {
+        let name = host::resolve(
+            &spec.host,
+            &object.metadata.namespace,
+            &self.world.mesh.cluster_domain,
+        );
+        let known = if host::is_wildcard(&name) {
+            self.hosts.keys().any(|host| host::overlaps(&name, host))
+        } else {
+            self.hosts.contains_key(&*name)
+        };
+        if !known {
+            self.unknown_host(object, "spec.host", &spec.host, &name);
+        }
+        if let Some(policy) = &spec.traffic_policy {
+            self.traffic_policy(object, "spec.trafficPolicy", policy);
+        }
+        for (index, subset) in spec.subsets.iter().enumerate() {
+            if let Some(policy) = &subset.traffic_policy {
+                self.traffic_policy(
+                    object,
+                    &format!("spec.subsets[{index}].trafficPolicy"),
+                    policy,
+                );
+            }
+        }
+    }
+
+    fn traffic_policy(&mut self, object: &Arc<Object>, path: &str, policy: &TrafficPolicy) {
+        let mut blocks = Vec::new();
+        if policy.tls.is_some() {
+            blocks.push((format!("{path}.tls"), "TLS to workloads is"));
+        }
+        if policy.tunnel.is_some() {
+            blocks.push((format!("{path}.tunnel"), "`tunnel` is"));
+        }
+        if policy.proxy_protocol.is_some() {
+            blocks.push((format!("{path}.proxyProtocol"), "`proxyProtocol` is"));
+        }
+        let mut balancers: Vec<(String, Option<&LoadBalancerSettings>)> = vec![(
+            format!("{path}.loadBalancer"),
+            policy.load_balancer.as_ref(),
+        )];
+        for (index, port) in policy.port_level_settings.iter().enumerate() {
+            let path = format!("{path}.portLevelSettings[{index}]");
+            if port.tls.is_some() {
+                blocks.push((format!("{path}.tls"), "TLS to workloads is"));
+            }
+            balancers.push((format!("{path}.loadBalancer"), port.load_balancer.as_ref()));
+        }
+        for (path, settings) in balancers {
+            let Some(settings) = settings else { continue };
+            if settings.locality_lb_setting.is_some() {
+                blocks.push((
+                    format!("{path}.localityLbSetting"),
+                    "`localityLbSetting` is",
+                ));
+            }
+            if settings.zone_aware_lb_setting.is_some() {
+                blocks.push((
+                    format!("{path}.zoneAwareLbSetting"),
+                    "`zoneAwareLbSetting` is",
+                ));
+            }
+            if matches!(
+                settings.policy,
+                Some(LoadBalancerPolicy::Simple(SimpleLb::Passthrough))
+            ) {
+                blocks.push((
+                    format!("{path}.simple"),
+                    "`PASSTHROUGH` without redirected connections is",
+                ));
+            }
+        }
+        for (path, what) in blocks {
+            self.not_compiled(object, &path, what);
+        }
+    }
+
+    fn gateway(&mut self, object: &Arc<Object>, spec: &Gateway) {
+        for (index, server) in spec.servers.iter().enumerate() {
+            let protocol = Protocol::parse(&server.port.protocol);
+            if !protocol.is_some_and(Protocol::is_http) {
+                let what = format!("a server of protocol {} is", server.port.protocol);
+                self.not_compiled(
+                    object,
+                    &format!("spec.servers[{index}].port.protocol"),
+                    &what,
+                );
+            }
+        }
+    }
+
+    fn service_port(
+        &mut self,
+        object: &Arc<Object>,
+        index: usize,
+        number: u32,
+        protocol: Protocol,
+    ) {
+        if !protocol.is_routed_as_http() && protocol.has_clusters() {
+            let what = format!("a listener for port {number}, which does not speak HTTP, is");
+            self.not_compiled(object, &format!("spec.ports[{index}]"), &what);
+        }
+    }
+
+    fn other(&mut self, object: &Arc<Object>) {
+        let what = match object.kind.as_str() {
+            kind @ ("EnvoyFilter"
+            | "Sidecar"
+            | "PeerAuthentication"
+            | "Telemetry"
+            | "ProxyConfig"
+            | "AuthorizationPolicy"
+            | "RequestAuthentication"
+            | "WasmPlugin") => format!("a {kind} is"),
+            _ => return,
+        };
+        self.not_compiled(object, "", &what);
+    }
+
+    fn unknown_host(&mut self, object: &Arc<Object>, path: &str, written: &str, name: &str) {
+        let help = match host::closest(name, self.hosts.keys().copied()) {
+            Some(known) => Some(format!("did you mean `{}`?", self.short(known, object))),
+            None if written.contains('.') && !host::is_wildcard(written) => {
+                // `reviews.prod` looks like a short name and is none.
+                let full = format!("{written}.svc.{}", self.world.mesh.cluster_domain);
+                self.hosts
+                    .contains_key(&*full)
+                    .then(|| format!("names with a dot are not expanded: write `{full}`"))
+            }
+            None => None,
+        };
+        self.missing(
+            object,
+            path,
+            format!("host `{name}` is not a known service"),
+            "no Service or ServiceEntry has this host",
+            help,
+        );
+    }
+
+    /// The name by which an object of the same namespace would call a host.
+    fn short(&self, known: &str, object: &Object) -> String {
+        let suffix = format!(
+            ".{}.svc.{}",
+            object.metadata.namespace, self.world.mesh.cluster_domain
+        );
+        known.strip_suffix(&suffix).unwrap_or(known).to_owned()
+    }
+
+    fn missing(
+        &mut self,
+        object: &Arc<Object>,
+        path: &str,
+        message: String,
+        label: &str,
+        help: Option<String>,
+    ) {
+        let mut finding = Diagnostic::warning(NOT_FOUND, message).label(label);
+        finding.help = help;
+        self.push(object, path, finding);
+    }
+
+    /// `what` reads as the beginning of a sentence: "`tcp` routes are".
+    fn not_compiled(&mut self, object: &Arc<Object>, path: &str, what: &str) {
+        self.push(
+            object,
+            path,
+            Diagnostic::warning(NOT_COMPILED, format!("{what} not compiled yet")),
+        );
+    }
+
+    fn push(&mut self, object: &Arc<Object>, path: &str, mut finding: Diagnostic) {
+        finding = finding.at(object.location(path)).about(object.subject());
+        finding.path = path.to_owned();
+        self.findings.push(finding);
+    }
+}

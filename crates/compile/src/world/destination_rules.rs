@@ -1,0 +1,203 @@
+//! Which DestinationRule holds for a service? Rules of the client's namespace come first, then those of the
+//! service's, then those of the root namespace; within a namespace the most specific host.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use lateen_config::TrafficPolicy;
+use lateen_xds::Origin;
+
+use super::services::includes;
+use super::visibility::Visibility;
+use crate::host;
+
+/// A rule, possibly merged from several objects for one host.
+#[derive(Clone, Debug)]
+pub struct DestinationRule {
+    /// Fully qualified host, lower-case; may be a wildcard.
+    pub host: Arc<str>,
+    /// Namespace of the object.
+    pub namespace: Arc<str>,
+    /// Name of the object (of the first, if merged).
+    pub name: Arc<str>,
+    /// Labels of the workloads whose requests it is for; `None` means all.
+    pub workload_selector: Option<BTreeMap<String, String>>,
+    /// Who sees it.
+    pub visibility: Visibility,
+    /// Policy of the whole host.
+    pub traffic_policy: Option<TrafficPolicy>,
+    /// Subsets with unique names, in order.
+    pub subsets: Vec<Subset>,
+    /// The object, or the first of several.
+    pub origin: Arc<Origin>,
+    /// The objects that were merged into it.
+    pub merged: Vec<Arc<Origin>>,
+}
+
+/// A named part of a host's endpoints.
+#[derive(Clone, Debug)]
+pub struct Subset {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Labels that its endpoints carry; empty means all endpoints.
+    pub labels: BTreeMap<String, String>,
+    /// Policy of its own.
+    pub traffic_policy: Option<TrafficPolicy>,
+    /// The object, with the rule `subsets[i]`.
+    pub origin: Arc<Origin>,
+}
+
+impl DestinationRule {
+    /// The subset with this name.
+    pub fn subset(&self, name: &str) -> Option<&Subset> {
+        self.subsets.iter().find(|subset| &*subset.name == name)
+    }
+}
+
+/// All rules, by namespace and host.
+#[derive(Debug, Default)]
+pub(crate) struct DestinationRules {
+    /// Rules that clients in the rule's own namespace use.
+    local: BTreeMap<Arc<str>, Hosts>,
+    /// Rules that clients elsewhere may use.
+    exported: BTreeMap<Arc<str>, Hosts>,
+    /// Private rules of the root namespace: for clients there alone.
+    root_local: Hosts,
+    root_namespace: Arc<str>,
+}
+
+/// The rules of one namespace by host.
+#[derive(Debug, Default)]
+struct Hosts {
+    exact: BTreeMap<Arc<str>, Vec<DestinationRule>>,
+    wildcard: BTreeMap<Arc<str>, Vec<DestinationRule>>,
+}
+
+/// Who asks for a rule.
+pub(crate) struct Client<'a> {
+    pub(crate) namespace: &'a str,
+    /// Labels of its workload; `None` when they are not known.
+    pub(crate) labels: Option<&'a BTreeMap<String, String>>,
+}
+
+impl DestinationRules {
+    /// Indexes rules that are sorted by precedence: those with a workload selector first, then oldest first.
+    pub(crate) fn build(
+        rules: Vec<DestinationRule>,
+        root_namespace: &Arc<str>,
+    ) -> DestinationRules {
+        let mut index = DestinationRules {
+            root_namespace: root_namespace.clone(),
+            ..Default::default()
+        };
+        for rule in rules {
+            let namespace = rule.namespace.clone();
+            if rule.visibility.includes(&namespace) {
+                index
+                    .local
+                    .entry(namespace.clone())
+                    .or_default()
+                    .add(rule.clone());
+            }
+            if rule.visibility.leaves(&namespace) {
+                index.exported.entry(namespace).or_default().add(rule);
+            } else if namespace == *root_namespace && rule.visibility.is_private_to(&namespace) {
+                index.root_local.add(rule);
+            }
+        }
+        index
+    }
+
+    /// The rule for a service. Namespaces are asked in turn and never merged: the client's own rule, be it for a
+    /// wildcard, hides that of the service's owner with all its subsets.
+    pub(crate) fn lookup(
+        &self,
+        service: &str,
+        service_namespace: &str,
+        client: &Client<'_>,
+    ) -> Option<&DestinationRule> {
+        let own = if *client.namespace == *self.root_namespace {
+            Some(&self.root_local)
+        } else {
+            self.local.get(client.namespace)
+        };
+        own.and_then(|hosts| hosts.lookup(service, client))
+            .or_else(|| {
+                self.exported
+                    .get(service_namespace)?
+                    .lookup_visible(service, client)
+            })
+            .or_else(|| {
+                self.exported
+                    .get(&*self.root_namespace)?
+                    .lookup_visible(service, client)
+            })
+    }
+}
+
+impl Hosts {
+    /// Rules for the same host, selector and visibility are one rule: subsets with new names are added, and the
+    /// first policy stays.
+    fn add(&mut self, rule: DestinationRule) {
+        let by_host = if host::is_wildcard(&rule.host) {
+            &mut self.wildcard
+        } else {
+            &mut self.exact
+        };
+        let rules = by_host.entry(rule.host.clone()).or_default();
+        let same = rules.iter_mut().find(|known| {
+            known.workload_selector == rule.workload_selector && known.visibility == rule.visibility
+        });
+        match same {
+            Some(known) => {
+                for subset in rule.subsets {
+                    if known.subset(&subset.name).is_none() {
+                        known.subsets.push(subset);
+                    }
+                }
+                if known.traffic_policy.is_none() {
+                    known.traffic_policy = rule.traffic_policy;
+                }
+                known.merged.push(rule.origin);
+            }
+            None => rules.push(rule),
+        }
+    }
+
+    fn lookup(&self, service: &str, client: &Client<'_>) -> Option<&DestinationRule> {
+        select(self.most_specific(service)?, client)
+    }
+
+    fn lookup_visible(&self, service: &str, client: &Client<'_>) -> Option<&DestinationRule> {
+        let rule = self.lookup(service, client)?;
+        rule.visibility.includes(client.namespace).then_some(rule)
+    }
+
+    fn most_specific(&self, service: &str) -> Option<&Vec<DestinationRule>> {
+        self.exact.get(service).or_else(|| {
+            self.wildcard
+                .iter()
+                .filter(|(wide, _)| host::covers(wide, service))
+                .min_by(|(a, _), (b, _)| host::by_specificity(a, b))
+                .map(|(_, rules)| rules)
+        })
+    }
+}
+
+/// Of the rules for one host: the first whose selector matches the client's workload, else the last without one.
+fn select<'a>(rules: &'a [DestinationRule], client: &Client<'_>) -> Option<&'a DestinationRule> {
+    rules
+        .iter()
+        .find(|rule| match (&rule.workload_selector, client.labels) {
+            (Some(selector), Some(labels)) => {
+                &*rule.namespace == client.namespace && includes(labels, selector)
+            }
+            _ => false,
+        })
+        .or_else(|| {
+            rules
+                .iter()
+                .rev()
+                .find(|rule| rule.workload_selector.is_none())
+        })
+}

@@ -1,0 +1,66 @@
+//! Which objects of which kind are there, and in which order? Oldest first: by creation time, then name, then
+//! namespace, whatever the order in which they were read.
+
+use std::sync::Arc;
+
+use lateen_config::DestinationRule;
+use lateen_config::Gateway;
+use lateen_config::Pod;
+use lateen_config::Service;
+use lateen_config::ServiceEntry;
+use lateen_config::VirtualService;
+use lateen_config::WorkloadEntry;
+use lateen_config::{EndpointSlice, Endpoints};
+use lateen_config::{Object, Spec};
+
+/// An object with its typed content.
+pub(crate) type Typed<'a, T> = (&'a Arc<Object>, &'a T);
+
+/// Objects by kind, each list sorted.
+#[derive(Default)]
+pub(crate) struct Objects<'a> {
+    pub(crate) virtual_services: Vec<Typed<'a, VirtualService>>,
+    pub(crate) destination_rules: Vec<Typed<'a, DestinationRule>>,
+    pub(crate) gateways: Vec<Typed<'a, Gateway>>,
+    pub(crate) service_entries: Vec<Typed<'a, ServiceEntry>>,
+    pub(crate) workload_entries: Vec<Typed<'a, WorkloadEntry>>,
+    pub(crate) services: Vec<Typed<'a, Service>>,
+    pub(crate) endpoints: Vec<Typed<'a, Endpoints>>,
+    pub(crate) endpoint_slices: Vec<Typed<'a, EndpointSlice>>,
+    pub(crate) pods: Vec<Typed<'a, Pod>>,
+    pub(crate) nodes: Vec<&'a Arc<Object>>,
+    /// Everything else.
+    pub(crate) others: Vec<&'a Arc<Object>>,
+}
+
+impl<'a> Objects<'a> {
+    /// Sorts objects apart.
+    pub(crate) fn build(objects: &'a [Arc<Object>]) -> Objects<'a> {
+        let mut sorted: Vec<&Arc<Object>> = objects.iter().collect();
+        sorted.sort_by_key(|object| {
+            let metadata = &object.metadata;
+            (
+                metadata.creation_timestamp,
+                metadata.name.clone(),
+                metadata.namespace.clone(),
+            )
+        });
+        let mut by_kind = Objects::default();
+        for object in sorted {
+            match &object.spec {
+                Spec::VirtualService(spec) => by_kind.virtual_services.push((object, spec)),
+                Spec::DestinationRule(spec) => by_kind.destination_rules.push((object, spec)),
+                Spec::Gateway(spec) => by_kind.gateways.push((object, spec)),
+                Spec::ServiceEntry(spec) => by_kind.service_entries.push((object, spec)),
+                Spec::WorkloadEntry(spec) => by_kind.workload_entries.push((object, spec)),
+                Spec::Service(spec) => by_kind.services.push((object, spec)),
+                Spec::Endpoints(spec) => by_kind.endpoints.push((object, spec)),
+                Spec::EndpointSlice(spec) => by_kind.endpoint_slices.push((object, spec)),
+                Spec::Pod(spec) => by_kind.pods.push((object, spec)),
+                Spec::Node(_) => by_kind.nodes.push(object),
+                _ => by_kind.others.push(object),
+            }
+        }
+        by_kind
+    }
+}
