@@ -3,8 +3,11 @@
 //!
 //! Invariant: this crate knows nothing of meshes, proxies or configuration.
 
+pub mod admin;
 pub mod counter;
+pub mod drain;
 pub mod histogram;
+pub mod log;
 pub mod render;
 pub mod sample;
 

@@ -66,4 +66,4 @@ macro_rules! push {
         let _ = write!($out, $($argument)*);
     }};
 }
-use push;
+pub(crate) use push;
