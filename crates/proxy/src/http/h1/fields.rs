@@ -90,7 +90,7 @@ pub(super) fn adopt_bytes(
         field.value_start += base;
         let start = field.name_start as usize;
         let name = &mut head.bytes[start..start + usize::from(field.name_length)];
-        name.make_ascii_lowercase();
+        lower_case(name);
         match Known::lookup(name) {
             Some(Known::Host) if takes_host => {
                 take_host(head, field);
@@ -112,6 +112,36 @@ pub(super) fn adopt_bytes(
     repeated
 }
 
+/// Lower-cases a name eight letters at a time: names are too short for the vector loop of the standard library.
+#[inline]
+fn lower_case(name: &mut [u8]) {
+    let Some(last) = name.len().checked_sub(8) else {
+        return name.make_ascii_lowercase();
+    };
+    let mut start = 0;
+    while start < last {
+        lower_case_word(&mut name[start..]);
+        start += 8;
+    }
+    // The last eight letters may overlap the ones before, which are lower case already.
+    lower_case_word(&mut name[last..]);
+}
+
+#[inline]
+fn lower_case_word(text: &mut [u8]) {
+    let Some(word) = text.first_chunk_mut::<8>() else {
+        return;
+    };
+    const EVERY: u64 = 0x0101_0101_0101_0101;
+    let letters = u64::from_le_bytes(*word);
+    // In each byte the highest bit tells: from 'A' on, after 'Z', not ASCII. No sum carries into the next byte.
+    let low = letters & (EVERY * 0x7f);
+    let from_a = low + EVERY * (0x80 - b'A' as u64);
+    let after_z = low + EVERY * (0x80 - b'Z' as u64 - 1);
+    let upper = from_a & !after_z & !letters & (EVERY * 0x80);
+    *word = (letters | (upper >> 2)).to_le_bytes();
+}
+
 fn take_host(head: &mut Head, field: Field) {
     let Some(first) = head.authority() else {
         head.authority = Some(Span {
@@ -127,4 +157,24 @@ fn take_host(head: &mut Head, field: Field) {
 #[inline]
 fn offset_in(bytes: &[u8], part: &[u8]) -> usize {
     part.as_ptr() as usize - bytes.as_ptr() as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lower_case;
+
+    #[test]
+    fn names_become_lower_case_whatever_their_length_and_bytes() {
+        let every: Vec<u8> = (0..=255).collect();
+        for length in 0..=every.len() {
+            for start in [0, every.len() - length] {
+                let mut name = every[start..start + length].to_vec();
+                lower_case(&mut name);
+                assert_eq!(name, every[start..start + length].to_ascii_lowercase());
+            }
+        }
+        let mut name = *b"X-Envoy-Upstream-RQ-Timeout-Ms";
+        lower_case(&mut name);
+        assert_eq!(&name, b"x-envoy-upstream-rq-timeout-ms");
+    }
 }
