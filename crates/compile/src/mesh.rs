@@ -91,6 +91,16 @@ impl AccessLog {
     }
 }
 
+impl Mesh {
+    /// Writes the access log to another file, in the format that is set.
+    pub fn set_access_log_file(&mut self, file: &str) {
+        match &mut self.access_log {
+            Some(log) => file.clone_into(&mut log.file),
+            None => self.access_log = Some(AccessLog::text(file)),
+        }
+    }
+}
+
 impl Default for Mesh {
     fn default() -> Self {
         let everywhere = || vec!["*".to_owned()];

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use lateen_xds::{Part, XdsSet};
 use tokio::runtime::{Builder as RuntimeBuilder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::access_log::LogSink;
 use crate::http::ingress::Machine;
@@ -95,6 +95,7 @@ pub struct Proxy {
     events: UnboundedSender<Event>,
     status: Arc<Status>,
     admin: Option<SocketAddr>,
+    stop: Arc<Notify>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -127,6 +128,7 @@ impl Proxy {
         for index in 0..workers {
             senders.push(start_worker(index, common.clone(), sink.clone())?);
         }
+        let stop = Arc::new(Notify::new());
         let (events, receiver) = unbounded_channel();
         let engine = Engine {
             builder: Builder::new(stats),
@@ -140,8 +142,6 @@ impl Proxy {
         };
         let runtime = RuntimeBuilder::new_current_thread().enable_all().build_local(LocalOptions::default());
         drop(runtime?);
-        let admin_status = status.clone();
-        let admin_events = events.clone();
         let thread = std::thread::Builder::new().name("engine".into()).spawn(move || {
             let runtime = RuntimeBuilder::new_current_thread().enable_all().build_local(LocalOptions::default());
             let runtime = match runtime {
@@ -149,13 +149,10 @@ impl Proxy {
                 Err(error) => return tracing::error!(%error, "cannot make the engine's runtime"),
             };
             runtime.block_on(async move {
-                if let Some(admin) = admin {
-                    tokio::task::spawn_local(crate::admin_server::serve(admin, admin_status, admin_events));
-                }
                 engine.run(receiver).await;
             });
         })?;
-        Ok(Self { events, status, admin: admin_address, thread: Some(thread) })
+        Ok(Self { events, status, admin: admin_address, stop, thread: Some(thread) })
     }
 
     /// Takes a resource set into use and says what was not taken.
@@ -171,6 +168,11 @@ impl Proxy {
     #[must_use]
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin
+    }
+
+    /// Waits until somebody asks through the admin interface that the process end.
+    pub async fn stopped(&self) {
+        self.stop.notified().await;
     }
 
     /// What the data plane runs.
@@ -192,10 +194,6 @@ impl Proxy {
         }
     }
 }
-
-/// The way for the admin interface to stop the proxy.
-#[derive(Clone, Debug)]
-pub(crate) struct Stop(UnboundedSender<Event>);
 
 impl std::fmt::Debug for Event {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -97,6 +97,11 @@ impl View {
         self.clusters.get(id.0 as usize)?.as_ref()
     }
 
+    /// The cluster of a name, for routes that take it from the request.
+    pub(crate) fn cluster_named(&self, name: &[u8]) -> Option<&Rc<WorkerCluster>> {
+        self.clusters().find(|cluster| cluster.cluster.config.name.as_bytes() == name)
+    }
+
     /// All clusters of this view.
     pub(crate) fn clusters(&self) -> impl Iterator<Item = &Rc<WorkerCluster>> {
         self.clusters.iter().flatten()

@@ -139,7 +139,7 @@ pub(crate) async fn run(
     };
     let after = match outcome {
         Forwarded::Reply(reply) => {
-            let complete = framing.body == BodyLength::Empty;
+            let complete = matches!(framing.body, BodyLength::Empty | BodyLength::Fixed(0));
             let keep = framing.keep_alive;
             let after =
                 reply_locally(&cx, down, scratch, &mut info, routed.as_ref(), reply, complete && keep).await;

@@ -82,10 +82,11 @@ enum Replay {
 impl RequestBody {
     /// A body of this framing; with `replay_limit` bytes kept for retries.
     pub(crate) fn new(framing: BodyLength, replay_limit: Option<usize>) -> Self {
+        let reader = BodyReader::new(framing);
         Self {
-            reader: BodyReader::new(framing),
+            reader,
             framing,
-            finished: framing == BodyLength::Empty,
+            finished: reader.is_finished(),
             received: 0,
             replay: match replay_limit {
                 Some(limit) => Replay::Kept { bytes: Vec::new(), limit },
@@ -161,7 +162,8 @@ pub(crate) struct ResponseBody {
 impl ResponseBody {
     /// A body that comes framed one way and goes framed another.
     pub(crate) fn new(from: BodyLength, to: BodyLength) -> Self {
-        Self { reader: BodyReader::new(from), from, to, finished: from == BodyLength::Empty, sent: 0 }
+        let reader = BodyReader::new(from);
+        Self { reader, from, to, finished: reader.is_finished(), sent: 0 }
     }
 
     /// Moves what is in the upstream's buffer to the output.

@@ -13,6 +13,8 @@ pub mod hcm;
 pub mod header_mutation;
 pub mod listener;
 pub mod matcher;
+mod re2;
+pub mod regex;
 pub mod route;
 
 /// A cluster's number in this process: an index that stays the same across snapshots.

@@ -23,7 +23,8 @@ use crate::upstream::{ActiveRequest, ConnectError, PickContext, UpstreamConnecti
 /// Request body bytes kept for retries, when the route says nothing else; Envoy's connection buffer limit.
 const REPLAY_LIMIT: usize = 1024 * 1024;
 /// Heads larger than this from an upstream break the protocol; Envoy's default for responses.
-const RESPONSE_LIMITS: Limits = Limits { max_head_bytes: 60 * 1024, max_headers: 100, accept_http_10: true };
+const RESPONSE_LIMITS: Limits =
+    Limits { max_head_bytes: 60 * 1024, max_headers: 100, accept_http_10: true, allow_absolute_url: true };
 
 /// How forwarding ended.
 #[derive(Debug)]
@@ -87,16 +88,20 @@ pub(crate) async fn forward<'v>(
     route: &'v Forward,
     body: BodyLength,
 ) -> Forwarded {
-    let Some(reference) = routed.cluster.as_ref() else {
-        return Forwarded::Reply(LocalReply::empty(503, "cluster_not_found").flagged(Flag::NoClusterFound));
+    let cluster = match (routed.cluster, routed.cluster_header) {
+        (Some(reference), _) => cx.view.cluster(reference.id),
+        (None, Some(header)) => scratch.request.value(header).and_then(|name| cx.view.cluster_named(name)),
+        (None, None) => None,
     };
-    let Some(cluster) = cx.view.cluster(reference.id) else {
+    let Some(cluster) = cluster else {
+        info.cluster = routed.cluster.map(|reference| &*reference.name);
         cx.http.no_cluster.inc();
-        return Forwarded::Reply(LocalReply::empty(503, "cluster_not_found").flagged(Flag::NoClusterFound));
+        let status = route.cluster_not_found_status;
+        return Forwarded::Reply(LocalReply::empty(status, "cluster_not_found").flagged(Flag::NoClusterFound));
     };
     info.cluster = Some(&cluster.cluster.config.name);
     let counters = cluster.counters();
-    let policy = route.retry.as_ref();
+    let policy = route.retry.as_deref();
     let mut retries = Retries::new(policy);
     let mut body = RequestBody::new(body, policy.map(|_| REPLAY_LIMIT));
     let mut deadlines = Deadlines::default();
@@ -335,8 +340,9 @@ async fn attempt<'v>(
             }
             Event::DownstreamGone => return Attempt::DownstreamGone,
             Event::BadRequestBody(error) => {
-                let reply = LocalReply::text(400, "Bad Request", error.details).flagged(Flag::DownstreamProtocolError);
-                return Attempt::BadRequestBody(reply.closing());
+                let refusal = error.refusal();
+                let reply = LocalReply::text(refusal.status, refusal.body, refusal.details);
+                return Attempt::BadRequestBody(reply.flagged(Flag::DownstreamProtocolError).closing());
             }
             Event::Deadline => return timed_out(counters, host, body, deadlines),
         }
@@ -447,8 +453,10 @@ async fn respond<'v>(
     info.response_code = status;
     deadlines.attempt = None;
     deadlines.touch(now);
+    let head_request = scratch.request.method() == b"HEAD";
     let to = match framing.body {
         BodyLength::UntilClose => BodyLength::Chunked,
+        BodyLength::Empty if head_request && !scratch.response.contains(Known::ContentLength) => BodyLength::Chunked,
         other => other,
     };
     let mut close = cx.closing();
