@@ -351,3 +351,79 @@ pub(in crate::http) fn tokens(list: &[u8]) -> impl Iterator<Item = &[u8]> {
         .map(<[u8]>::trim_ascii)
         .filter(|token| !token.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> Head {
+        let mut head = Head::new();
+        head.set_method(b"GET");
+        head.set_path(b"/a?b");
+        head.set_authority(b"h");
+        head.append_known(Known::Accept, b"x");
+        head.append(&HeaderName::parse("x-foo").unwrap(), b"1");
+        head.append(&HeaderName::parse("x-foo").unwrap(), b"");
+        head
+    }
+
+    #[test]
+    fn pseudo_headers_are_found_by_name() {
+        let mut head = request();
+        head.set_scheme(b"https");
+        for (name, value) in [
+            (":method", Some(&b"GET"[..])),
+            (":path", Some(b"/a?b")),
+            (":authority", Some(b"h")),
+            ("host", Some(b"h")),
+            (":scheme", Some(b"https")),
+            (":status", None),
+        ] {
+            let name = HeaderName::parse(name).unwrap();
+            assert_eq!(head.value(&name), value, "{name}");
+            assert_eq!(head.values(&name).next(), value, "{name}");
+            assert_eq!(head.has(&name), value.is_some(), "{name}");
+        }
+        head.set_status(503);
+        let status = HeaderName::parse(":status").unwrap();
+        assert_eq!(head.value(&status), Some(&b"503"[..]));
+    }
+
+    #[test]
+    fn every_line_of_a_name_is_found_in_order() {
+        let head = request();
+        let foo = HeaderName::parse("X-Foo").unwrap();
+        assert_eq!(head.values(&foo).collect::<Vec<_>>(), [&b"1"[..], b""]);
+        assert_eq!(head.value(&foo), Some(&b"1"[..]));
+        assert!(head.contains(Known::Accept) && head.contains(Known::Host));
+        assert!(!head.contains(Known::Via));
+        assert_eq!(head.get_all(Known::Host).count(), 1);
+        assert_eq!(head.len(), 3);
+    }
+
+    #[test]
+    fn the_size_is_that_of_names_and_values_with_pseudo_headers() {
+        let expected = ":method".len() + "GET".len() + ":path".len() + "/a?b".len();
+        let expected = expected + ":authority".len() + "h".len() + "acceptx".len();
+        assert_eq!(
+            request().byte_size(),
+            expected + "x-foo1".len() + "x-foo".len()
+        );
+    }
+
+    #[test]
+    fn a_cleared_head_is_empty_and_a_copy_is_equal() {
+        let mut head = request();
+        let mut copy = Head::new();
+        copy.set_status(200);
+        copy.copy_from(&head);
+        assert_eq!(
+            copy.fields().collect::<Vec<_>>(),
+            head.fields().collect::<Vec<_>>()
+        );
+        assert_eq!((copy.path(), copy.status()), (head.path(), 0));
+        head.clear();
+        assert!(head.is_empty() && head.authority().is_none() && !head.contains(Known::Accept));
+        assert_eq!((head.method(), head.byte_size()), (&b""[..], 0));
+    }
+}

@@ -342,3 +342,116 @@ fn clean(text: &mut [u8]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(head: &Head) -> Vec<String> {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        head.fields()
+            .map(|(name, value)| text(name) + "=" + &text(value))
+            .collect()
+    }
+
+    fn head() -> Head {
+        let mut head = Head::new();
+        for (name, value) in [
+            ("via", "1"),
+            ("x_a", "2"),
+            ("via", "3"),
+            ("x-b", "4"),
+            ("server", "5"),
+        ] {
+            head.append(&HeaderName::parse(name).unwrap(), value.as_bytes());
+        }
+        head
+    }
+
+    #[test]
+    fn set_removes_every_line_and_appends_one() {
+        let mut head = head();
+        head.set_known(Known::Via, b"6");
+        assert_eq!(lines(&head), ["x_a=2", "x-b=4", "server=5", "via=6"]);
+        head.set(&HeaderName::parse("X-B").unwrap(), b"7");
+        assert_eq!(lines(&head), ["x_a=2", "server=5", "via=6", "x-b=7"]);
+    }
+
+    #[test]
+    fn set_in_place_keeps_the_first_line_and_removes_the_others() {
+        for value in ["6", "longer", ""] {
+            let mut head = head();
+            head.set_in_place(Known::Via, value.as_bytes());
+            assert_eq!(
+                lines(&head),
+                [
+                    format!("via={value}").as_str(),
+                    "x_a=2",
+                    "x-b=4",
+                    "server=5"
+                ]
+            );
+        }
+        let mut head = head();
+        head.set_in_place(Known::Date, b"6");
+        assert_eq!(lines(&head).last().map(String::as_str), Some("date=6"));
+    }
+
+    #[test]
+    fn removing_tells_whether_there_was_something() {
+        let mut head = head();
+        assert!(head.remove_known(Known::Via));
+        assert!(!head.remove_known(Known::Via) && !head.contains(Known::Via));
+        assert!(head.remove(&HeaderName::parse("x-b").unwrap()));
+        assert!(!head.remove(&HeaderName::parse("x-b").unwrap()));
+        head.set_authority(b"h");
+        assert!(head.remove_known(Known::Host) && head.authority().is_none());
+        assert_eq!(lines(&head), ["x_a=2", "server=5"]);
+    }
+
+    #[test]
+    fn removing_by_condition_keeps_presence_right() {
+        let mut head = head();
+        head.remove_where(|name| name.contains(&b'_') || name == b"server");
+        assert_eq!(lines(&head), ["via=1", "via=3", "x-b=4"]);
+        assert!(head.contains(Known::Via) && !head.contains(Known::Server));
+    }
+
+    #[test]
+    fn pseudo_headers_are_set_by_name() {
+        let mut head = Head::new();
+        for (name, value) in [
+            (":path", "/a"),
+            (":method", "PUT"),
+            (":scheme", "https"),
+            ("host", "h"),
+            (":status", "404"),
+        ] {
+            head.set(&HeaderName::parse(name).unwrap(), value.as_bytes());
+        }
+        assert_eq!(
+            (head.path(), head.method(), head.scheme()),
+            (&b"/a"[..], &b"PUT"[..], &b"https"[..])
+        );
+        assert_eq!((head.authority(), head.status()), (Some(&b"h"[..]), 404));
+        assert!(head.is_empty());
+    }
+
+    #[test]
+    fn the_scheme_can_come_from_a_field() {
+        for scheme in ["http", "https", "other"] {
+            let mut head = Head::new();
+            head.append_known(Known::XForwardedProto, scheme.as_bytes());
+            head.set_scheme_from(Known::XForwardedProto);
+            assert_eq!(head.scheme(), scheme.as_bytes());
+        }
+    }
+
+    #[test]
+    fn names_of_envoy_are_noticed() {
+        let mut head = head();
+        assert!(!head.has_envoy_headers());
+        head.append_known(Known::XEnvoyRetryOn, b"5xx");
+        assert!(head.has_envoy_headers());
+    }
+}
