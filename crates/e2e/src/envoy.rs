@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::process::{Launch, Proxy};
+use crate::process::{AdminAddress, Launch, Proxy};
 
 /// The environment variable that makes a missing Envoy a failure.
 pub const REQUIRE: &str = "LATEEN_REQUIRE_ENVOY";
@@ -65,7 +65,7 @@ pub async fn start(
         name: "envoy",
         command,
         folder,
-        admin_file,
+        admin: AdminAddress::File(admin_file),
         access_log: access_log.to_owned(),
     })
     .await

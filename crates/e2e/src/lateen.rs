@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::book::Role;
-use crate::process::{Launch, Proxy};
+use crate::process::{AdminAddress, Launch, Proxy};
 
 /// The configured port of the listener that serves as HTTP proxy into the mesh.
 const HTTP_PROXY_PORT: &str = "15080";
@@ -32,7 +32,6 @@ pub fn binary() -> Result<PathBuf> {
 /// # Errors
 /// When the proxy does not become ready.
 pub async fn start(yaml: &Path, access_log: &Path, folder: &Path) -> Result<Proxy> {
-    let admin_file = folder.join("lateen.admin");
     let mut command = Command::new(binary()?);
     command.args(["run", "-f"]).arg(yaml);
     command.args([
@@ -43,15 +42,13 @@ pub async fn start(yaml: &Path, access_log: &Path, folder: &Path) -> Result<Prox
         "--http-proxy-port",
         HTTP_PROXY_PORT,
     ]);
-    command
-        .args(["--admin", "127.0.0.1:0", "--admin-address-path"])
-        .arg(&admin_file);
+    command.args(["--admin", "127.0.0.1:0"]);
     command.arg("--access-log").arg(access_log);
     Proxy::start(Launch {
         name: "lateen",
         command,
         folder,
-        admin_file,
+        admin: AdminAddress::Printed,
         access_log: access_log.to_owned(),
     })
     .await

@@ -1,7 +1,7 @@
 //! How is a proxy process started, found, and ended?
 //!
-//! Both proxies bind port 0 everywhere, write the address of their admin endpoint to a file, and list their listeners in
-//! Envoy's text form there. A process ends with the value that stands for it.
+//! Both proxies bind port 0 everywhere, tell the address of their admin endpoint, and list their listeners there in
+//! Envoy's text form. A process ends with the value that stands for it.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -40,10 +40,41 @@ pub struct Launch<'a> {
     pub command: Command,
     /// Folder for its files.
     pub folder: &'a Path,
-    /// The file to which it writes the address of its admin endpoint.
-    pub admin_file: PathBuf,
+    /// How it tells the address of its admin endpoint.
+    pub admin: AdminAddress,
     /// Where it writes the access log.
     pub access_log: PathBuf,
+}
+
+/// How a proxy tells the address of its admin endpoint.
+#[derive(Debug)]
+pub enum AdminAddress {
+    /// In a file of its own.
+    File(PathBuf),
+    /// In a printed line `admin http://ADDRESS`.
+    Printed,
+}
+
+impl AdminAddress {
+    fn find(&self, printed: &Path) -> Option<SocketAddr> {
+        match self {
+            Self::File(path) => std::fs::read_to_string(path).ok()?.trim().parse().ok(),
+            Self::Printed => {
+                let text = std::fs::read_to_string(printed).ok()?;
+                let mut lines = text
+                    .split_inclusive('\n')
+                    .filter(|line| line.ends_with('\n'));
+                lines.find_map(|line| {
+                    line.trim()
+                        .strip_prefix("admin")?
+                        .trim()
+                        .strip_prefix("http://")?
+                        .parse()
+                        .ok()
+                })
+            }
+        }
+    }
 }
 
 impl Proxy {
@@ -56,7 +87,7 @@ impl Proxy {
             name,
             mut command,
             folder,
-            admin_file,
+            admin,
             access_log,
         } = launch;
         let printed = folder.join(format!("{name}.out"));
@@ -81,7 +112,7 @@ impl Proxy {
             if let Some(status) = proxy.child.try_wait()? {
                 bail!("{name} ended with {status}:\n{}", tail());
             }
-            if let Some(listeners) = ready(&admin_file).await {
+            if let Some(listeners) = ready(admin.find(&printed)).await {
                 proxy.listeners = listeners;
                 return Ok(proxy);
             }
@@ -172,12 +203,8 @@ impl Drop for Proxy {
 }
 
 /// The listeners, once the admin endpoint says that the proxy is ready and has some.
-async fn ready(admin_file: &Path) -> Option<Vec<(String, SocketAddr)>> {
-    let address: SocketAddr = std::fs::read_to_string(admin_file)
-        .ok()?
-        .trim()
-        .parse()
-        .ok()?;
+async fn ready(address: Option<SocketAddr>) -> Option<Vec<(String, SocketAddr)>> {
+    let address = address?;
     let (status, _) = client::get(address, "/ready").await.ok()?;
     if status != 200 {
         return None;
@@ -199,6 +226,22 @@ fn parse_listeners(text: &str) -> Vec<(String, SocketAddr)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_printed_admin_address_is_found_once_its_line_is_whole() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(
+            file.path(),
+            "lateen 0.1\n  gateway  http://127.0.0.1:1\n  admin    http://127.0.0.1:2",
+        )
+        .unwrap();
+        assert_eq!(AdminAddress::Printed.find(file.path()), None);
+        std::fs::write(file.path(), "  admin    http://127.0.0.1:2\nmore\n").unwrap();
+        assert_eq!(
+            AdminAddress::Printed.find(file.path()),
+            Some("127.0.0.1:2".parse().unwrap())
+        );
+    }
 
     #[test]
     fn listeners_are_read_from_the_text_form() {
