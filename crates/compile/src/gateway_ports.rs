@@ -14,11 +14,14 @@ const NO_TRANSLATION: &str = "experimental.istio.io/disable-gateway-port-transla
 /// Where a listener binds: (address of the server if it names one, port of the workload).
 pub(crate) type BoundPort = (Option<Arc<str>>, u32);
 
-/// The servers of one plain HTTP listener, oldest Gateway first.
+/// Servers with their Gateways, oldest Gateway first.
+pub(crate) type Servers<'a> = Vec<(&'a Gateway, &'a Server)>;
+
+/// What shares one plain HTTP listener.
 pub(crate) struct HttpPort<'a> {
     pub(crate) bind: Option<Arc<str>>,
     pub(crate) port: u32,
-    pub(crate) servers: Vec<(&'a Gateway, &'a Server)>,
+    pub(crate) servers: Servers<'a>,
 }
 
 /// What the first server of a port makes of it.
@@ -32,7 +35,7 @@ enum Class {
 /// Merges the Gateways that select this workload. Ports whose first server is not plain HTTP carry no HTTP
 /// listener: later servers of another class on such a port are left out, as the first one holds it.
 pub(crate) fn merge<'a>(cx: &Context<'a>) -> Vec<HttpPort<'a>> {
-    let mut ports: BTreeMap<BoundPort, (Class, Vec<(&Gateway, &Server)>)> = BTreeMap::new();
+    let mut ports: BTreeMap<BoundPort, (Class, Servers<'_>)> = BTreeMap::new();
     let mut hosts_with_tls: BTreeMap<BoundPort, BTreeSet<String>> = BTreeMap::new();
     for gateway in cx.world.gateways() {
         let selector = gateway

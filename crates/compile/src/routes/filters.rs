@@ -57,7 +57,6 @@ fn fault_filter(fault: &HttpFaultInjection) -> HttpFault {
                 message::duration(delay.fixed_delay?),
             )),
             percentage: Some(percentage),
-            ..Default::default()
         })
     });
     let abort = fault.abort.as_ref().and_then(|abort| {
