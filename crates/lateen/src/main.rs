@@ -1,2 +1,28 @@
-//! placeholder
-fn main() {}
+//! The one binary: which command was asked for?
+
+mod arguments;
+mod commands;
+mod demo;
+mod listening;
+mod report;
+mod session;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+/// Small allocations in great number are what a proxy does; this allocator keeps them cheap and gives memory back.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let arguments = arguments::Arguments::parse();
+    lateen_telemetry::log::init(arguments.log_level());
+    match commands::run(arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            report::failure(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::connection::Downstream;
 use super::h1::{self, BodyLength, RequestFraming};
-use super::head::{Head, Known};
+use super::head::{Head, Known, Version};
 use super::ingress;
 use super::reply::LocalReply;
 use super::router::forward::{self, Forwarded, number};
@@ -106,7 +106,11 @@ pub(crate) async fn run(
         Received::Closed => return After::Close,
     };
     begin(&cx);
-    info.protocol = Some(Protocol::Http11);
+    info.protocol = Some(match scratch.request.version() {
+        Version::Http10 => Protocol::Http10,
+        Version::Http11 => Protocol::Http11,
+        Version::Http2 => Protocol::Http2,
+    });
     let prepared = {
         let mut rng = worker.rng.borrow_mut();
         ingress::prepare(manager, &worker.common.machine, &mut scratch.request, &mut info, &mut rng)
@@ -289,6 +293,7 @@ pub(crate) fn finish_response_head<'v>(
         routed.mutate_response(&scratch.request, &mut scratch.response, info, &mut scratch.text);
     }
     let response = &mut scratch.response;
+    response.set_version(scratch.request.version());
     response.remove_response_connection_headers(false);
     if !response.contains(Known::Date) {
         cx.worker.with_date(|date| response.append_known(Known::Date, date));
@@ -340,13 +345,11 @@ async fn reply_locally<'v>(
     finish_response_head(cx, scratch, info, routed);
     let close = reply.close || !keep_alive || cx.closing();
     let head_request = scratch.request.method() == b"HEAD";
-    let framing = if body_length == 0 {
-        scratch.response.append_known(Known::ContentLength, b"0");
-        BodyLength::Empty
-    } else if head_request {
-        BodyLength::Empty
-    } else {
-        BodyLength::Fixed(body_length as u64)
+    let framing = match (body_length, head_request) {
+        // Envoy announces chunks in an answer to HEAD that has no length of its own.
+        (0, true) if scratch.response.status() >= 200 => BodyLength::Chunked,
+        (_, true) | (0, false) => BodyLength::Empty,
+        (length, false) => BodyLength::Fixed(length as u64),
     };
     h1::write_response_head(&scratch.response, framing, close, &mut scratch.to_client.bytes);
     if body_length > 0 && !head_request {

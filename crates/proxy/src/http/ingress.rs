@@ -108,8 +108,17 @@ fn check_names(manager: &HttpConnectionManager, request: &mut Head) -> Result<()
 }
 
 fn prepare_path(manager: &HttpConnectionManager, request: &mut Head) -> Result<(), LocalReply> {
-    if request.method() == b"CONNECT" || request.path() == b"*" {
+    if request.method() == b"CONNECT" {
         return Ok(());
+    }
+    if !request.path().starts_with(b"/") {
+        return Err(LocalReply::empty(404, "absolute_path_rejected"));
+    }
+    if request.method() == b"QUERY" && !request.contains(Known::ContentType) {
+        return Err(LocalReply::empty(400, "query_missing_content_type"));
+    }
+    if request.path().contains(&b'#') {
+        return Err(LocalReply::empty(400, "path_normalization_failed"));
     }
     match path::normalize(request, manager.normalize_path, manager.merge_slashes, manager.escaped_slashes) {
         Normalized::Done => Ok(()),

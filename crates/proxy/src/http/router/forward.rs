@@ -22,6 +22,8 @@ use crate::upstream::{ActiveRequest, ConnectError, PickContext, UpstreamConnecti
 
 /// Request body bytes kept for retries, when the route says nothing else; Envoy's connection buffer limit.
 const REPLAY_LIMIT: usize = 1024 * 1024;
+/// More interim responses (1xx) than this before the response proper are refused.
+const MAX_INTERIM: u32 = 64;
 /// Heads larger than this from an upstream break the protocol; Envoy's default for responses.
 const RESPONSE_LIMITS: Limits =
     Limits { max_head_bytes: 60 * 1024, max_headers: 100, accept_http_10: true, allow_absolute_url: true };
@@ -311,6 +313,7 @@ async fn attempt<'v>(
     h1::write_request_head(&scratch.request, body.framing(), &mut scratch.to_upstream.bytes);
     scratch.to_upstream.bytes.extend_from_slice(replay);
     let _in_flight = InFlight::begin(&counters.upstream_rq_active);
+    let mut interim = 0;
     loop {
         let mut transfer = Transfer {
             down: &mut *down,
@@ -351,6 +354,11 @@ async fn attempt<'v>(
             match h1::parse_response(&mut up.buffer, &RESPONSE_LIMITS, method, &mut scratch.response) {
                 Ok(None) => break,
                 Ok(Some(framing)) if framing.interim => {
+                    interim += 1;
+                    if interim > MAX_INTERIM {
+                        counters.upstream_cx_protocol_error.inc();
+                        return Attempt::Reset(Reset::plain(retry::ResetKind::ProtocolError));
+                    }
                     // Only `100 Continue` is passed on, and only when the client's expectation was passed on.
                     if scratch.response.status() == 100 && cx.manager.proxy_100_continue {
                         scratch.to_client.bytes.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");

@@ -1,0 +1,120 @@
+//! How are problems and events shown to a person? On standard error, with colours on a terminal only.
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use lateen_config::{Diagnostic, Severity, SourceFile};
+use lateen_proxy::Rejection;
+
+const RED: &str = "\x1b[1;31m";
+const YELLOW: &str = "\x1b[1;33m";
+const BLUE: &str = "\x1b[1;34m";
+const GREEN: &str = "\x1b[1;32m";
+const BOLD: &str = "\x1b[1m";
+const DIM: &str = "\x1b[2m";
+const RESET: &str = "\x1b[0m";
+
+/// Prints a text with colour codes; they are stripped when nobody could see them.
+fn print(text: &str) {
+    // A closed standard error leaves nobody to tell.
+    let _ = anstream::stderr().write_all(text.as_bytes());
+}
+
+/// Why the program ends.
+pub(crate) fn failure(error: &anyhow::Error) {
+    print(&format!("{RED}error{RESET}: {error:#}\n"));
+}
+
+/// A plain line.
+pub(crate) fn line(text: &str) {
+    print(&format!("{text}\n"));
+}
+
+/// A line about something that went well.
+pub(crate) fn good(text: &str) {
+    print(&format!("{GREEN}✓{RESET} {text}\n"));
+}
+
+/// A line about something that needs attention.
+pub(crate) fn attention(text: &str) {
+    print(&format!("{YELLOW}!{RESET} {text}\n"));
+}
+
+/// A line of less weight.
+pub(crate) fn aside(text: &str) {
+    print(&format!("{DIM}{text}{RESET}\n"));
+}
+
+/// A bold text.
+pub(crate) fn bold(text: &str) -> String {
+    format!("{BOLD}{text}{RESET}")
+}
+
+/// Problems in full, each with its line of the file; the most severe last, next to the prompt. Infos are left out.
+pub(crate) fn diagnostics(diagnostics: &[Diagnostic], file: impl Fn(&str) -> Option<Arc<SourceFile>>) {
+    let mut shown: Vec<&Diagnostic> =
+        diagnostics.iter().filter(|diagnostic| diagnostic.severity > Severity::Info).collect();
+    shown.sort_by_key(|diagnostic| diagnostic.severity);
+    for diagnostic in shown {
+        let source = diagnostic.location.as_ref().and_then(|location| file(&location.file));
+        let text = diagnostic.render(source.as_deref());
+        print(&coloured(&text, diagnostic.severity));
+        print("\n");
+    }
+}
+
+/// The head of a rendered diagnostic in the colour of its severity, the frame round the quoted line in blue.
+fn coloured(text: &str, severity: Severity) -> String {
+    let colour = match severity {
+        Severity::Error => RED,
+        Severity::Warning => YELLOW,
+        Severity::Info => BLUE,
+    };
+    let mut out = String::with_capacity(text.len() + 64);
+    for (index, line) in text.lines().enumerate() {
+        if index == 0 {
+            match line.split_once(':') {
+                Some((head, rest)) => out.push_str(&format!("{colour}{head}{RESET}:{BOLD}{rest}{RESET}\n")),
+                None => out.push_str(&format!("{colour}{line}{RESET}\n")),
+            }
+        } else if line.trim_start().starts_with('|') && line.contains('^') {
+            let (frame, rest) = line.split_once('|').unwrap_or(("", line));
+            out.push_str(&format!("{BLUE}{frame}|{RESET}{colour}{rest}{RESET}\n"));
+        } else {
+            out.push_str(line);
+            out.push('\n');
+        }
+    }
+    out
+}
+
+/// Resources that the data plane refused.
+pub(crate) fn rejections(rejections: &[Rejection]) {
+    for rejection in rejections {
+        let mut text = format!("{RED}error{RESET}: {BOLD}{} `{}`{RESET}: {}\n", rejection.kind, rejection.name, rejection.invalid);
+        if let Some(origin) = &rejection.origin {
+            text.push_str(&format!("   {BLUE}={RESET} from {origin}\n"));
+        }
+        if rejection.invalid.message.starts_with("cannot bind") {
+            text.push_str(&format!("   {BLUE}={RESET} help: move ports with --port-offset, or let the system choose with --bind 127.0.0.1:0\n"));
+        } else {
+            text.push_str(&format!("   {BLUE}={RESET} note: its last good form stays in use, if there was one\n"));
+        }
+        print(&text);
+        print("\n");
+    }
+}
+
+/// How many problems of which kind, for a closing line: `2 errors, 1 warning`.
+pub(crate) fn count(diagnostics: &[Diagnostic], rejections: usize) -> String {
+    let of = |severity| diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity).count();
+    let errors = of(Severity::Error) + rejections;
+    let warnings = of(Severity::Warning);
+    let noun = |count: usize, noun: &str| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
+    match (errors, warnings) {
+        (0, 0) => "no problems".to_owned(),
+        (0, warnings) => noun(warnings, "warning"),
+        (errors, 0) => noun(errors, "error"),
+        (errors, warnings) => format!("{}, {}", noun(errors, "error"), noun(warnings, "warning")),
+    }
+}
