@@ -29,10 +29,7 @@ pub const DEFAULT_JSON_FORMAT: [(&str, &str); 24] = [
     ("authority", "%REQ(:AUTHORITY)%"),
     ("bytes_received", "%BYTES_RECEIVED%"),
     ("bytes_sent", "%BYTES_SENT%"),
-    (
-        "connection_termination_details",
-        "%CONNECTION_TERMINATION_DETAILS%",
-    ),
+    ("connection_termination_details", "%CONNECTION_TERMINATION_DETAILS%"),
     ("downstream_local_address", "%DOWNSTREAM_LOCAL_ADDRESS%"),
     ("downstream_remote_address", "%DOWNSTREAM_REMOTE_ADDRESS%"),
     ("duration", "%DURATION%"),
@@ -49,57 +46,39 @@ pub const DEFAULT_JSON_FORMAT: [(&str, &str); 24] = [
     ("upstream_cluster", "%UPSTREAM_CLUSTER_RAW%"),
     ("upstream_host", "%UPSTREAM_HOST%"),
     ("upstream_local_address", "%UPSTREAM_LOCAL_ADDRESS%"),
-    (
-        "upstream_service_time",
-        "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)%",
-    ),
-    (
-        "upstream_transport_failure_reason",
-        "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
-    ),
+    ("upstream_service_time", "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)%"),
+    ("upstream_transport_failure_reason", "%UPSTREAM_TRANSPORT_FAILURE_REASON%"),
     ("user_agent", "%REQ(USER-AGENT)%"),
     ("x_forwarded_for", "%REQ(X-FORWARDED-FOR)%"),
 ];
 
 /// The loggers of a connection manager or TCP proxy: one line for each request or connection.
 pub(crate) fn requests(mesh: &Mesh) -> Vec<Logger> {
-    mesh.access_log
-        .iter()
-        .map(|log| logger(log, None))
-        .collect()
+    mesh.access_log.iter().map(|log| logger(log, None)).collect()
 }
 
 /// The loggers of a listener: one line for each connection for which there is no filter chain (flag `NR`).
 pub(crate) fn refused_connections(mesh: &Mesh) -> Vec<Logger> {
     let filter = AccessLogFilter {
-        filter_specifier: Some(access_log_filter::FilterSpecifier::ResponseFlagFilter(
-            ResponseFlagFilter {
-                flags: vec!["NR".to_owned()],
-            },
-        )),
+        filter_specifier: Some(access_log_filter::FilterSpecifier::ResponseFlagFilter(ResponseFlagFilter {
+            flags: vec!["NR".to_owned()],
+        })),
     };
-    mesh.access_log
-        .iter()
-        .map(|log| logger(log, Some(filter.clone())))
-        .collect()
+    mesh.access_log.iter().map(|log| logger(log, Some(filter.clone()))).collect()
 }
 
 /// The JSON object that a mesh's format text holds, if it holds one.
-pub(crate) fn parse_json_format(
-    format: &str,
-) -> Option<serde_json::Map<String, serde_json::Value>> {
+pub(crate) fn parse_json_format(format: &str) -> Option<serde_json::Map<String, serde_json::Value>> {
     serde_json::from_str(format).ok()
 }
 
 fn logger(log: &AccessLog, filter: Option<AccessLogFilter>) -> Logger {
     let file = FileAccessLog {
         path: log.file.clone(),
-        access_log_format: Some(file_access_log::AccessLogFormat::LogFormat(
-            SubstitutionFormatString {
-                format: Some(format(log)),
-                ..Default::default()
-            },
-        )),
+        access_log_format: Some(file_access_log::AccessLogFormat::LogFormat(SubstitutionFormatString {
+            format: Some(format(log)),
+            ..Default::default()
+        })),
     };
     Logger {
         name: "envoy.access_loggers.file".to_owned(),
@@ -111,11 +90,7 @@ fn logger(log: &AccessLog, filter: Option<AccessLogFilter>) -> Logger {
 fn format(log: &AccessLog) -> substitution_format_string::Format {
     match log.encoding {
         AccessLogEncoding::Text => {
-            let mut line = log
-                .format
-                .as_deref()
-                .unwrap_or(DEFAULT_TEXT_FORMAT)
-                .to_owned();
+            let mut line = log.format.as_deref().unwrap_or(DEFAULT_TEXT_FORMAT).to_owned();
             if !line.ends_with('\n') {
                 line.push('\n');
             }
@@ -127,9 +102,7 @@ fn format(log: &AccessLog) -> substitution_format_string::Format {
         AccessLogEncoding::Json => {
             let fields = match log.format.as_deref().and_then(parse_json_format) {
                 Some(fields) => message::json_object(&fields),
-                None => message::object(
-                    DEFAULT_JSON_FORMAT.map(|(key, operator)| (key, message::text(operator))),
-                ),
+                None => message::object(DEFAULT_JSON_FORMAT.map(|(key, operator)| (key, message::text(operator)))),
             };
             substitution_format_string::Format::JsonFormat(fields)
         }

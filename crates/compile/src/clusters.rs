@@ -6,21 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lateen_config::{
-    ConnectionPoolSettings, H2UpgradePolicy, HashAlgorithm, LoadBalancerPolicy,
-    LoadBalancerSettings, SimpleLb,
+    ConnectionPoolSettings, H2UpgradePolicy, HashAlgorithm, LoadBalancerPolicy, LoadBalancerSettings, SimpleLb,
 };
 use lateen_xds::envoy::config::cluster::v3::{
-    CircuitBreakers, Cluster, OutlierDetection, UpstreamConnectionOptions, circuit_breakers,
-    cluster,
+    CircuitBreakers, Cluster, OutlierDetection, UpstreamConnectionOptions, circuit_breakers, cluster,
 };
 use lateen_xds::envoy::config::core::v3::{
-    Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as CommonHttpProtocolOptions,
-    KeepaliveSettings, RuntimeDouble, TcpKeepalive,
+    Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as CommonHttpProtocolOptions, KeepaliveSettings,
+    RuntimeDouble, TcpKeepalive,
 };
 use lateen_xds::envoy::config::endpoint::v3::ClusterLoadAssignment;
-use lateen_xds::envoy::extensions::upstreams::http::v3::{
-    HttpProtocolOptions, http_protocol_options,
-};
+use lateen_xds::envoy::extensions::upstreams::http::v3::{HttpProtocolOptions, http_protocol_options};
 use lateen_xds::envoy::r#type::v3::Percent;
 use lateen_xds::{Origin, Part, Resource};
 
@@ -54,30 +50,10 @@ pub(crate) fn compile(cx: &Context<'_>) -> Compiled {
     let mut compiled = Compiled::default();
     for service in cx.services() {
         let rule = cx.rule(service);
-        for port in service
-            .ports
-            .iter()
-            .filter(|port| port.protocol.has_clusters())
-        {
-            compiled.add(
-                cx,
-                &Upstream {
-                    service,
-                    port,
-                    rule,
-                    subset: None,
-                },
-            );
+        for port in service.ports.iter().filter(|port| port.protocol.has_clusters()) {
+            compiled.add(cx, &Upstream { service, port, rule, subset: None });
             for subset in rule.map(|rule| rule.subsets.as_slice()).unwrap_or_default() {
-                compiled.add(
-                    cx,
-                    &Upstream {
-                        service,
-                        port,
-                        rule,
-                        subset: Some(subset),
-                    },
-                );
+                compiled.add(cx, &Upstream { service, port, rule, subset: Some(subset) });
             }
         }
     }
@@ -86,10 +62,7 @@ pub(crate) fn compile(cx: &Context<'_>) -> Compiled {
         built_in.push(passthrough(cx));
     }
     for cluster in built_in {
-        compiled.clusters.insert(
-            cluster.name.as_str().into(),
-            Resource::new(cluster, Vec::new()),
-        );
+        compiled.clusters.insert(cluster.name.as_str().into(), Resource::new(cluster, Vec::new()));
     }
     compiled
 }
@@ -114,9 +87,7 @@ impl Compiled {
             let assignment = endpoints::compile(&name, upstream.port, labels, &policy);
             self.endpoints.entry(name.clone()).or_insert(assignment);
         }
-        self.clusters
-            .entry(name)
-            .or_insert_with(|| Resource::new(cluster, upstream.origins()));
+        self.clusters.entry(name).or_insert_with(|| Resource::new(cluster, upstream.origins()));
     }
 }
 
@@ -128,29 +99,19 @@ impl Upstream<'_> {
 
     /// The cluster, and whether its endpoints are assigned apart from it. `None` for a cluster of DNS names
     /// without any: Envoy would wait for it for ever.
-    fn compile(
-        &self,
-        cx: &Context<'_>,
-        name: &str,
-        policy: &Policy<'_>,
-    ) -> Option<(Cluster, bool)> {
+    fn compile(&self, cx: &Context<'_>, name: &str, policy: &Policy<'_>) -> Option<(Cluster, bool)> {
         let mut cluster = base(cx, name);
         let mesh = cx.world.mesh();
         let mut assigned = false;
-        let passthrough =
-            matches!(simple(policy), Some(SimpleLb::Passthrough)) && cx.is_redirected();
+        let passthrough = matches!(simple(policy), Some(SimpleLb::Passthrough)) && cx.is_redirected();
         match cx.discovery(self.service) {
-            Discovery::OriginalDestination | Discovery::Headless => {
-                original_destination(&mut cluster, self.port)
-            }
+            Discovery::OriginalDestination | Discovery::Headless => original_destination(&mut cluster, self.port),
             _ if passthrough => original_destination(&mut cluster, self.port),
             Discovery::Endpoints => {
                 assigned = true;
                 cluster.cluster_discovery_type = discovery_type(cluster::DiscoveryType::Eds);
-                cluster.eds_cluster_config = Some(cluster::EdsClusterConfig {
-                    eds_config: Some(message::ads()),
-                    service_name: name.to_owned(),
-                });
+                cluster.eds_cluster_config =
+                    Some(cluster::EdsClusterConfig { eds_config: Some(message::ads()), service_name: name.to_owned() });
             }
             dns @ (Discovery::Dns | Discovery::DnsRoundRobin) => {
                 let labels = self.subset.map(|subset| &subset.labels);
@@ -177,9 +138,7 @@ impl Upstream<'_> {
         apply_connection_pool(&mut cluster, policy);
         apply_outlier_detection(&mut cluster, policy);
         if let Some(options) = self.http_options(cx, policy.connection_pool) {
-            cluster
-                .typed_extension_protocol_options
-                .insert(HTTP_OPTIONS.to_owned(), message::typed(&options));
+            cluster.typed_extension_protocol_options.insert(HTTP_OPTIONS.to_owned(), message::typed(&options));
         }
         cluster.metadata = Some(self.metadata());
         Some((cluster, assigned))
@@ -188,8 +147,7 @@ impl Upstream<'_> {
     /// A service without endpoints of its own whose original destination is not known here: its name is
     /// resolved, unless it is a wildcard.
     fn resolves_itself(&self) -> bool {
-        self.service.discovery == Discovery::OriginalDestination
-            && !host::is_wildcard(&self.service.host)
+        self.service.discovery == Discovery::OriginalDestination && !host::is_wildcard(&self.service.host)
     }
 
     fn metadata(&self) -> lateen_xds::envoy::config::core::v3::Metadata {
@@ -207,10 +165,7 @@ impl Upstream<'_> {
             ("name", message::text(&*service.name)),
             ("namespace", message::text(&*service.namespace)),
         ]);
-        fields.push((
-            "services",
-            message::list(vec![message::structure(description)]),
-        ));
+        fields.push(("services", message::list(vec![message::structure(description)])));
         if let Some(subset) = self.subset {
             fields.push(("subset", message::text(&*subset.name)));
         }
@@ -232,11 +187,7 @@ impl Upstream<'_> {
 
     /// Which HTTP is spoken to the service, and the limits that only HTTP has. Envoy asks for a choice of
     /// protocol as soon as any option is given.
-    fn http_options(
-        &self,
-        cx: &Context<'_>,
-        pool: Option<&ConnectionPoolSettings>,
-    ) -> Option<HttpProtocolOptions> {
+    fn http_options(&self, cx: &Context<'_>, pool: Option<&ConnectionPoolSettings>) -> Option<HttpProtocolOptions> {
         let http = pool.and_then(|pool| pool.http.as_ref());
         let tcp = pool.and_then(|pool| pool.tcp.as_ref());
         let common = CommonHttpProtocolOptions {
@@ -244,11 +195,8 @@ impl Upstream<'_> {
                 .and_then(|http| http.idle_timeout)
                 .or_else(|| tcp.and_then(|tcp| tcp.idle_timeout))
                 .map(message::duration),
-            max_connection_duration: tcp
-                .and_then(|tcp| tcp.max_connection_duration)
-                .map(message::duration),
-            max_requests_per_connection: http
-                .and_then(|http| positive(http.max_requests_per_connection)),
+            max_connection_duration: tcp.and_then(|tcp| tcp.max_connection_duration).map(message::duration),
+            max_requests_per_connection: http.and_then(|http| positive(http.max_requests_per_connection)),
             ..Default::default()
         };
         let protocol = self.port.protocol;
@@ -256,24 +204,19 @@ impl Upstream<'_> {
         let upgrade = !use_client_protocol && upgrades(cx, pool, protocol.is_http());
         let http2 = Http2ProtocolOptions {
             max_concurrent_streams: http.and_then(|http| positive(http.max_concurrent_streams)),
-            connection_keepalive: http.and_then(|http| http.http2_keep_alive.as_ref()).map(
-                |keep_alive| KeepaliveSettings {
+            connection_keepalive: http.and_then(|http| http.http2_keep_alive.as_ref()).map(|keep_alive| {
+                KeepaliveSettings {
                     interval: keep_alive.interval.map(message::duration),
                     timeout: keep_alive.timeout.map(message::duration),
                     ..Default::default()
-                },
-            ),
+                }
+            }),
             ..Default::default()
         };
         use http_protocol_options::explicit_http_config::ProtocolConfig;
-        use http_protocol_options::{
-            ExplicitHttpConfig, UpstreamProtocolOptions, UseDownstreamHttpConfig,
-        };
-        let explicit = |config| {
-            UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
-                protocol_config: Some(config),
-            })
-        };
+        use http_protocol_options::{ExplicitHttpConfig, UpstreamProtocolOptions, UseDownstreamHttpConfig};
+        let explicit =
+            |config| UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig { protocol_config: Some(config) });
         let choice = if use_client_protocol || (!upgrade && cx.follows_client_protocol(protocol)) {
             UpstreamProtocolOptions::UseDownstreamProtocolConfig(UseDownstreamHttpConfig {
                 http_protocol_options: Some(Http1ProtocolOptions::default()),
@@ -283,15 +226,12 @@ impl Upstream<'_> {
         } else if protocol.is_http2() || upgrade {
             explicit(ProtocolConfig::Http2ProtocolOptions(http2))
         } else if common != CommonHttpProtocolOptions::default() {
-            explicit(ProtocolConfig::HttpProtocolOptions(
-                Http1ProtocolOptions::default(),
-            ))
+            explicit(ProtocolConfig::HttpProtocolOptions(Http1ProtocolOptions::default()))
         } else {
             return None;
         };
         Some(HttpProtocolOptions {
-            common_http_protocol_options: (common != CommonHttpProtocolOptions::default())
-                .then_some(common),
+            common_http_protocol_options: (common != CommonHttpProtocolOptions::default()).then_some(common),
             upstream_protocol_options: Some(choice),
             ..Default::default()
         })
@@ -310,10 +250,7 @@ fn base(cx: &Context<'_>, name: &str) -> Cluster {
             healthy_panic_threshold: Some(Percent { value: 0.0 }),
             ..Default::default()
         }),
-        circuit_breakers: Some(CircuitBreakers {
-            thresholds: vec![unlimited()],
-            ..Default::default()
-        }),
+        circuit_breakers: Some(CircuitBreakers { thresholds: vec![unlimited()], ..Default::default() }),
         ..Default::default()
     }
 }
@@ -333,12 +270,10 @@ fn original_destination(cluster: &mut Cluster, port: &ServicePort) {
     cluster.cluster_discovery_type = discovery_type(cluster::DiscoveryType::OriginalDst);
     cluster.lb_policy = cluster::LbPolicy::ClusterProvided.into();
     if let Some(target) = port.target.filter(|target| *target != port.number) {
-        cluster.lb_config = Some(cluster::LbConfig::OriginalDstLbConfig(
-            cluster::OriginalDstLbConfig {
-                upstream_port_override: Some(target),
-                ..Default::default()
-            },
-        ));
+        cluster.lb_config = Some(cluster::LbConfig::OriginalDstLbConfig(cluster::OriginalDstLbConfig {
+            upstream_port_override: Some(target),
+            ..Default::default()
+        }));
     }
 }
 
@@ -373,18 +308,11 @@ fn apply_load_balancer(cluster: &mut Cluster, policy: &Policy<'_>) {
                 Some(HashAlgorithm::Maglev(maglev)) => {
                     cluster.lb_policy = cluster::LbPolicy::Maglev.into();
                     cluster.lb_config = size(maglev.table_size).map(|size| {
-                        cluster::LbConfig::MaglevLbConfig(cluster::MaglevLbConfig {
-                            table_size: Some(size),
-                        })
+                        cluster::LbConfig::MaglevLbConfig(cluster::MaglevLbConfig { table_size: Some(size) })
                     });
                 }
-                Some(HashAlgorithm::RingHash(ring)) => {
-                    set_ring(cluster, size(ring.minimum_ring_size))
-                }
-                None => set_ring(
-                    cluster,
-                    size(hash.minimum_ring_size).or(Some(MINIMUM_RING_SIZE)),
-                ),
+                Some(HashAlgorithm::RingHash(ring)) => set_ring(cluster, size(ring.minimum_ring_size)),
+                None => set_ring(cluster, size(hash.minimum_ring_size).or(Some(MINIMUM_RING_SIZE))),
             }
             return;
         }
@@ -401,10 +329,7 @@ fn apply_load_balancer(cluster: &mut Cluster, policy: &Policy<'_>) {
                 })
             });
         }
-        SimpleLb::Unspecified
-        | SimpleLb::LeastConn
-        | SimpleLb::LeastRequest
-        | SimpleLb::Passthrough => {
+        SimpleLb::Unspecified | SimpleLb::LeastConn | SimpleLb::LeastRequest | SimpleLb::Passthrough => {
             cluster.lb_config = slow_start(settings).map(|slow_start_config| {
                 cluster::LbConfig::LeastRequestLbConfig(cluster::LeastRequestLbConfig {
                     slow_start_config: Some(slow_start_config),
@@ -428,12 +353,10 @@ fn set_ring(cluster: &mut Cluster, minimum_ring_size: Option<u64>) {
 /// How a new endpoint is given less at first. Random and hashed choices have no such thing.
 fn slow_start(settings: &LoadBalancerSettings) -> Option<cluster::SlowStartConfig> {
     let Some(warmup) = &settings.warmup else {
-        return settings
-            .warmup_duration_secs
-            .map(|window| cluster::SlowStartConfig {
-                slow_start_window: Some(message::duration(window)),
-                ..Default::default()
-            });
+        return settings.warmup_duration_secs.map(|window| cluster::SlowStartConfig {
+            slow_start_window: Some(message::duration(window)),
+            ..Default::default()
+        });
     };
     Some(cluster::SlowStartConfig {
         slow_start_window: Some(message::duration(warmup.duration)),
@@ -442,17 +365,13 @@ fn slow_start(settings: &LoadBalancerSettings) -> Option<cluster::SlowStartConfi
             // Envoy refuses an empty key; nobody sets this one.
             runtime_key: "lateen.slow_start.aggression".to_owned(),
         }),
-        min_weight_percent: Some(Percent {
-            value: warmup.minimum_percent.unwrap_or(10.0),
-        }),
+        min_weight_percent: Some(Percent { value: warmup.minimum_percent.unwrap_or(10.0) }),
     })
 }
 
 /// Zero means that a limit is not set.
 fn positive(value: Option<i32>) -> Option<u32> {
-    value
-        .and_then(|value| u32::try_from(value).ok())
-        .filter(|value| *value != 0)
+    value.and_then(|value| u32::try_from(value).ok()).filter(|value| *value != 0)
 }
 
 fn apply_connection_pool(cluster: &mut Cluster, policy: &Policy<'_>) {
@@ -464,8 +383,7 @@ fn apply_connection_pool(cluster: &mut Cluster, policy: &Policy<'_>) {
             cluster.connect_timeout = Some(message::duration(timeout));
         }
         if let Some(keepalive) = &tcp.tcp_keepalive {
-            let seconds =
-                |time: Option<Duration>| time.and_then(|time| u32::try_from(time.as_secs()).ok());
+            let seconds = |time: Option<Duration>| time.and_then(|time| u32::try_from(time.as_secs()).ok());
             cluster.upstream_connection_options = Some(UpstreamConnectionOptions {
                 tcp_keepalive: Some(TcpKeepalive {
                     keepalive_probes: keepalive.probes.filter(|probes| *probes != 0),
@@ -477,33 +395,21 @@ fn apply_connection_pool(cluster: &mut Cluster, policy: &Policy<'_>) {
         }
     }
     if let Some(http) = pool.and_then(|pool| pool.http.as_ref()) {
-        thresholds.max_pending_requests =
-            positive(http.http1_max_pending_requests).or(thresholds.max_pending_requests);
+        thresholds.max_pending_requests = positive(http.http1_max_pending_requests).or(thresholds.max_pending_requests);
         thresholds.max_requests = positive(http.http2_max_requests).or(thresholds.max_requests);
         thresholds.max_retries = positive(http.max_retries).or(thresholds.max_retries);
     }
-    thresholds.retry_budget =
-        policy
-            .retry_budget
-            .map(|budget| circuit_breakers::thresholds::RetryBudget {
-                budget_percent: Some(Percent {
-                    value: budget.percent.unwrap_or(20.0),
-                }),
-                min_retry_concurrency: Some(budget.min_retry_concurrency.unwrap_or(3)),
-                budget_interval: budget.budget_interval.map(message::duration),
-            });
-    cluster.circuit_breakers = Some(CircuitBreakers {
-        thresholds: vec![thresholds],
-        ..Default::default()
+    thresholds.retry_budget = policy.retry_budget.map(|budget| circuit_breakers::thresholds::RetryBudget {
+        budget_percent: Some(Percent { value: budget.percent.unwrap_or(20.0) }),
+        min_retry_concurrency: Some(budget.min_retry_concurrency.unwrap_or(3)),
+        budget_interval: budget.budget_interval.map(message::duration),
     });
+    cluster.circuit_breakers = Some(CircuitBreakers { thresholds: vec![thresholds], ..Default::default() });
 }
 
 /// `true` when requests to the port are to use HTTP/2 although it does not declare it.
 fn upgrades(cx: &Context<'_>, pool: Option<&ConnectionPoolSettings>, declared_http: bool) -> bool {
-    match pool
-        .and_then(|pool| pool.http.as_ref())
-        .map(|http| http.h2_upgrade_policy)
-    {
+    match pool.and_then(|pool| pool.http.as_ref()).map(|http| http.h2_upgrade_policy) {
         Some(H2UpgradePolicy::Upgrade) => true,
         Some(H2UpgradePolicy::DoNotUpgrade) => false,
         Some(H2UpgradePolicy::Default) | None => cx.world.mesh().h2_upgrade && declared_http,
@@ -515,12 +421,9 @@ fn apply_outlier_detection(cluster: &mut Cluster, policy: &Policy<'_>) {
     let Some(outlier) = policy.outlier_detection else {
         return;
     };
-    let enforcing =
-        |threshold: Option<u32>| threshold.map(|threshold| if threshold > 0 { 100 } else { 0 });
+    let enforcing = |threshold: Option<u32>| threshold.map(|threshold| if threshold > 0 { 100 } else { 0 });
     let split = outlier.split_external_local_origin_errors;
-    let local = outlier
-        .consecutive_local_origin_failures
-        .filter(|failures| split && *failures > 0);
+    let local = outlier.consecutive_local_origin_failures.filter(|failures| split && *failures > 0);
     cluster.outlier_detection = Some(OutlierDetection {
         enforcing_success_rate: Some(0),
         consecutive_5xx: outlier.consecutive_5xx_errors,
@@ -538,9 +441,7 @@ fn apply_outlier_detection(cluster: &mut Cluster, policy: &Policy<'_>) {
     });
     if let Some(common) = &mut cluster.common_lb_config {
         let percent = policy.min_health_percent();
-        common.healthy_panic_threshold = Some(Percent {
-            value: f64::from(percent),
-        });
+        common.healthy_panic_threshold = Some(Percent { value: f64::from(percent) });
     }
 }
 
@@ -562,15 +463,13 @@ fn passthrough(cx: &Context<'_>) -> Cluster {
             idle_timeout: Some(message::duration(PASSTHROUGH_IDLE)),
             ..Default::default()
         }),
-        upstream_protocol_options: Some(
-            http_protocol_options::UpstreamProtocolOptions::UseDownstreamProtocolConfig(
-                http_protocol_options::UseDownstreamHttpConfig {
-                    http_protocol_options: Some(Http1ProtocolOptions::default()),
-                    http2_protocol_options: Some(Http2ProtocolOptions::default()),
-                    ..Default::default()
-                },
-            ),
-        ),
+        upstream_protocol_options: Some(http_protocol_options::UpstreamProtocolOptions::UseDownstreamProtocolConfig(
+            http_protocol_options::UseDownstreamHttpConfig {
+                http_protocol_options: Some(Http1ProtocolOptions::default()),
+                http2_protocol_options: Some(Http2ProtocolOptions::default()),
+                ..Default::default()
+            },
+        )),
         ..Default::default()
     };
     Cluster {
@@ -578,14 +477,8 @@ fn passthrough(cx: &Context<'_>) -> Cluster {
         cluster_discovery_type: discovery_type(cluster::DiscoveryType::OriginalDst),
         connect_timeout: Some(message::duration(cx.world.mesh().connect_timeout)),
         lb_policy: cluster::LbPolicy::ClusterProvided.into(),
-        circuit_breakers: Some(CircuitBreakers {
-            thresholds: vec![unlimited()],
-            ..Default::default()
-        }),
-        typed_extension_protocol_options: BTreeMap::from([(
-            HTTP_OPTIONS.to_owned(),
-            message::typed(&options),
-        )]),
+        circuit_breakers: Some(CircuitBreakers { thresholds: vec![unlimited()], ..Default::default() }),
+        typed_extension_protocol_options: BTreeMap::from([(HTTP_OPTIONS.to_owned(), message::typed(&options))]),
         ..Default::default()
     }
 }

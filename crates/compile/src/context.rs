@@ -24,11 +24,7 @@ impl<'a> Context<'a> {
     pub(crate) fn new(world: &'a World, scope: &'a Scope) -> Context<'a> {
         let mut by_host: BTreeMap<&str, &Service> = BTreeMap::new();
         let rank = |service: &Service| (service.namespace != scope.namespace, service.registry);
-        for service in world
-            .services()
-            .iter()
-            .filter(|service| service.visibility.includes(&scope.namespace))
-        {
+        for service in world.services().iter().filter(|service| service.visibility.includes(&scope.namespace)) {
             by_host
                 .entry(&service.host)
                 .and_modify(|chosen| {
@@ -52,21 +48,12 @@ impl<'a> Context<'a> {
             .filter(|port| port.protocol.is_routed_as_http())
             .map(|port| port.number)
             .collect();
-        Context {
-            world,
-            scope,
-            by_host,
-            aliases,
-            http_ports,
-        }
+        Context { world, scope, by_host, aliases, http_ports }
     }
 
     /// The services, by host; names for other services are not among them.
     pub(crate) fn services(&self) -> impl Iterator<Item = &'a Service> {
-        self.by_host
-            .values()
-            .copied()
-            .filter(|service| service.alias_of.is_none())
+        self.by_host.values().copied().filter(|service| service.alias_of.is_none())
     }
 
     /// The service with exactly this host, be it another one's alias.
@@ -78,28 +65,20 @@ impl<'a> Context<'a> {
     pub(crate) fn destination(&self, host: &str) -> Option<&'a Service> {
         let service = self.service(host)?;
         match &service.alias_of {
-            Some(target) => self
-                .service(target)
-                .filter(|target| target.alias_of.is_none()),
+            Some(target) => self.service(target).filter(|target| target.alias_of.is_none()),
             None => Some(service),
         }
     }
 
     /// The DestinationRule that holds for a service.
     pub(crate) fn rule(&self, service: &Service) -> Option<&'a DestinationRule> {
-        let client = Client {
-            namespace: &self.scope.namespace,
-            labels: self.scope.labels.as_ref(),
-        };
+        let client = Client { namespace: &self.scope.namespace, labels: self.scope.labels.as_ref() };
         self.world.destination_rule(service, &client)
     }
 
     /// The other names of a service.
     pub(crate) fn aliases_of(&self, host: &str) -> &[&'a Service] {
-        self.aliases
-            .get(host)
-            .map(Vec::as_slice)
-            .unwrap_or_default()
+        self.aliases.get(host).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Port numbers on which some service is routed as HTTP.

@@ -51,10 +51,7 @@ pub(crate) fn select<'a>(
 pub(crate) fn assignment(cluster: &str, endpoints: &[&Endpoint]) -> ClusterLoadAssignment {
     let mut by_locality: BTreeMap<&Locality, Vec<&Endpoint>> = BTreeMap::new();
     for endpoint in endpoints {
-        by_locality
-            .entry(&endpoint.locality)
-            .or_default()
-            .push(endpoint);
+        by_locality.entry(&endpoint.locality).or_default().push(endpoint);
     }
     ClusterLoadAssignment {
         cluster_name: cluster.to_owned(),
@@ -67,9 +64,7 @@ pub(crate) fn assignment(cluster: &str, endpoints: &[&Endpoint]) -> ClusterLoadA
                     sub_zone: locality.sub_zone.clone(),
                 }),
                 load_balancing_weight: Some(
-                    endpoints
-                        .iter()
-                        .fold(0u32, |sum, endpoint| sum.saturating_add(endpoint.weight)),
+                    endpoints.iter().fold(0u32, |sum, endpoint| sum.saturating_add(endpoint.weight)),
                 ),
                 lb_endpoints: endpoints.into_iter().map(lb_endpoint).collect(),
                 ..Default::default()
@@ -89,10 +84,7 @@ fn lb_endpoint(endpoint: &Endpoint) -> LbEndpoint {
     LbEndpoint {
         health_status: health.into(),
         load_balancing_weight: Some(endpoint.weight),
-        metadata: Some(message::istio_metadata([(
-            "workload",
-            message::text(workload.to_string()),
-        )])),
+        metadata: Some(message::istio_metadata([("workload", message::text(workload.to_string()))])),
         host_identifier: Some(lb_endpoint::HostIdentifier::Endpoint(EnvoyEndpoint {
             address: Some(match &endpoint.address {
                 Address::Socket { host, port } => message::socket_address(host, *port),
@@ -106,10 +98,7 @@ fn lb_endpoint(endpoint: &Endpoint) -> LbEndpoint {
 /// An assignment of a host that its own name resolves to: what a DNS service without endpoints has.
 pub(crate) fn of_host(host: &str, port: u32, origin: &Arc<Origin>) -> Endpoint {
     Endpoint {
-        address: Address::Socket {
-            host: host.into(),
-            port,
-        },
+        address: Address::Socket { host: host.into(), port },
         labels: Arc::default(),
         locality: Locality::default(),
         weight: 1,

@@ -38,10 +38,7 @@ pub(crate) fn merge<'a>(cx: &Context<'a>) -> Vec<HttpPort<'a>> {
     let mut ports: BTreeMap<BoundPort, (Class, Servers<'_>)> = BTreeMap::new();
     let mut hosts_with_tls: BTreeMap<BoundPort, BTreeSet<String>> = BTreeMap::new();
     for gateway in cx.world.gateways() {
-        let selector = gateway
-            .selector
-            .iter()
-            .map(|(key, value)| (key.as_str(), value.as_str()));
+        let selector = gateway.selector.iter().map(|(key, value)| (key.as_str(), value.as_str()));
         if !cx.scope.selected_by(selector) {
             continue;
         }
@@ -65,9 +62,7 @@ pub(crate) fn merge<'a>(cx: &Context<'a>) -> Vec<HttpPort<'a>> {
                 None => {
                     ports.insert(bound, (class, vec![(gateway, server)]));
                 }
-                Some((first, servers)) if *first == class && class != Class::Tcp => {
-                    servers.push((gateway, server))
-                }
+                Some((first, servers)) if *first == class && class != Class::Tcp => servers.push((gateway, server)),
                 Some(_) => {}
             }
         }
@@ -75,11 +70,7 @@ pub(crate) fn merge<'a>(cx: &Context<'a>) -> Vec<HttpPort<'a>> {
     ports
         .into_iter()
         .filter(|(_, (class, _))| *class == Class::Http)
-        .map(|((bind, port), (_, servers))| HttpPort {
-            bind,
-            port,
-            servers,
-        })
+        .map(|((bind, port), (_, servers))| HttpPort { bind, port, servers })
         .collect()
 }
 

@@ -7,9 +7,7 @@ use lateen_xds::envoy::config::core::v3::Http1ProtocolOptions;
 use lateen_xds::envoy::config::listener::v3::{Filter, filter};
 use lateen_xds::envoy::extensions::filters::http::cors::v3::Cors;
 use lateen_xds::envoy::extensions::filters::http::fault::v3::HttpFault;
-use lateen_xds::envoy::extensions::filters::http::grpc_stats::v3::{
-    FilterConfig as GrpcStats, filter_config,
-};
+use lateen_xds::envoy::extensions::filters::http::grpc_stats::v3::{FilterConfig as GrpcStats, filter_config};
 use lateen_xds::envoy::extensions::filters::http::router::v3::Router;
 use lateen_xds::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, HttpFilter, Rds, http_connection_manager, http_filter,
@@ -45,9 +43,7 @@ pub(crate) struct ConnectionManager<'a> {
 pub(crate) fn compile(parts: ConnectionManager<'_>) -> Filter {
     Filter {
         name: FILTER.to_owned(),
-        config_type: Some(filter::ConfigType::TypedConfig(message::typed(
-            &connection_manager(parts),
-        ))),
+        config_type: Some(filter::ConfigType::TypedConfig(message::typed(&connection_manager(parts)))),
     }
 }
 
@@ -70,20 +66,14 @@ fn connection_manager(parts: ConnectionManager<'_>) -> HttpConnectionManager {
         } else {
             http_connection_manager::ForwardClientCertDetails::Sanitize.into()
         },
-        set_current_client_cert_details: gateway.then(|| {
-            http_connection_manager::SetCurrentClientCertDetails {
-                subject: Some(true),
-                cert: true,
-                dns: true,
-                uri: true,
-                ..Default::default()
-            }
+        set_current_client_cert_details: gateway.then(|| http_connection_manager::SetCurrentClientCertDetails {
+            subject: Some(true),
+            cert: true,
+            dns: true,
+            uri: true,
+            ..Default::default()
         }),
-        server_name: if gateway {
-            "istio-envoy".to_owned()
-        } else {
-            String::new()
-        },
+        server_name: if gateway { "istio-envoy".to_owned() } else { String::new() },
         upgrade_configs: vec![http_connection_manager::UpgradeConfig {
             upgrade_type: "websocket".to_owned(),
             ..Default::default()
@@ -102,10 +92,9 @@ fn connection_manager(parts: ConnectionManager<'_>) -> HttpConnectionManager {
             }
             _ => http_connection_manager::PathWithEscapedSlashesAction::KeepUnchanged.into(),
         },
-        http_protocol_options: parts.absolute_urls.then(|| Http1ProtocolOptions {
-            allow_absolute_url: Some(true),
-            ..Default::default()
-        }),
+        http_protocol_options: parts
+            .absolute_urls
+            .then(|| Http1ProtocolOptions { allow_absolute_url: Some(true), ..Default::default() }),
         ..Default::default()
     }
 }
@@ -115,9 +104,7 @@ fn connection_manager(parts: ConnectionManager<'_>) -> HttpConnectionManager {
 fn filters() -> Vec<HttpFilter> {
     let grpc_stats = GrpcStats {
         emit_filter_state: true,
-        per_method_stat_specifier: Some(filter_config::PerMethodStatSpecifier::StatsForAllMethods(
-            false,
-        )),
+        per_method_stat_specifier: Some(filter_config::PerMethodStatSpecifier::StatsForAllMethods(false)),
         ..Default::default()
     };
     vec![

@@ -89,11 +89,7 @@ pub const MESH: &str = "mesh";
 
 /// Lower-case form of a host as it is used in indexes and virtual hosts.
 pub fn lower(host: &str) -> Arc<str> {
-    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        host.to_ascii_lowercase().into()
-    } else {
-        host.into()
-    }
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) { host.to_ascii_lowercase().into() } else { host.into() }
 }
 
 /// True for an IPv4 or IPv6 literal without brackets.
@@ -166,10 +162,7 @@ mod tests {
     fn exact_names_come_before_longer_wildcards() {
         let mut hosts = ["*", "*.foo.com", "b.com", "a.com", "*.com", "a.foo.com"];
         hosts.sort_by(|a, b| by_specificity(a, b));
-        assert_eq!(
-            hosts,
-            ["a.foo.com", "a.com", "b.com", "*.foo.com", "*.com", "*"]
-        );
+        assert_eq!(hosts, ["a.foo.com", "a.com", "b.com", "*.foo.com", "*.com", "*"]);
     }
 
     #[test]

@@ -36,10 +36,7 @@ pub(crate) fn compile(cx: &Context<'_>) -> BTreeMap<Arc<str>, Resource<Listener>
         (Role::Sidecar, Interception::None) => addressed(cx),
         (Role::Sidecar, Interception::Redirect) => redirected(cx),
     };
-    listeners
-        .into_iter()
-        .map(|listener| (listener.message.name.as_str().into(), listener))
-        .collect()
+    listeners.into_iter().map(|listener| (listener.message.name.as_str().into(), listener)).collect()
 }
 
 /// One listener for each port on which Gateways serve plain HTTP.
@@ -55,11 +52,7 @@ fn gateway(cx: &Context<'_>) -> Vec<Resource<Listener>> {
             per_connection_buffer_limit_bytes: Some(GATEWAY_BUFFER),
             ..outbound(cx, &name, bind, port.port)
         };
-        let origins = port
-            .servers
-            .iter()
-            .map(|(_, server)| (Part::Whole, (*server.origin).clone()))
-            .collect();
+        let origins = port.servers.iter().map(|(_, server)| (Part::Whole, (*server.origin).clone())).collect();
         listeners.push(Resource::new(message, origins));
     }
     listeners
@@ -101,9 +94,7 @@ fn redirected(cx: &Context<'_>) -> Vec<Resource<Listener>> {
                 filter_chains: vec![chain],
                 default_filter_chain: Some(passthrough_chain(cx, names::PASSTHROUGH_FILTER_CHAIN)),
                 listener_filters: vec![http_inspector()],
-                listener_filters_timeout: Some(message::duration(
-                    cx.world.mesh().protocol_detection_timeout,
-                )),
+                listener_filters_timeout: Some(message::duration(cx.world.mesh().protocol_detection_timeout)),
                 continue_on_listener_filters_timeout: true,
                 bind_to_port: Some(false),
                 ..outbound(cx, &name, EVERY_ADDRESS, *port)
@@ -121,12 +112,7 @@ fn http_proxy(cx: &Context<'_>) -> Option<Resource<Listener>> {
     let port = u32::from(cx.scope.http_proxy_port?);
     let name = names::listener(LOOPBACK, port);
     let message = Listener {
-        filter_chains: vec![http_chain(
-            cx,
-            &name,
-            names::HTTP_PROXY_ROUTES.to_owned(),
-            true,
-        )],
+        filter_chains: vec![http_chain(cx, &name, names::HTTP_PROXY_ROUTES.to_owned(), true)],
         ..outbound(cx, &name, LOOPBACK, port)
     };
     Some(Resource::new(message, Vec::new()))
@@ -137,19 +123,13 @@ fn virtual_outbound(cx: &Context<'_>) -> Resource<Listener> {
     let port = u32::from(cx.world.mesh().outbound_port);
     let blackhole = FilterChain {
         name: "virtualOutbound-blackhole".to_owned(),
-        filter_chain_match: Some(FilterChainMatch {
-            destination_port: Some(port),
-            ..Default::default()
-        }),
+        filter_chain_match: Some(FilterChainMatch { destination_port: Some(port), ..Default::default() }),
         filters: vec![tcp_filter(cx, names::BLACK_HOLE_CLUSTER)],
         ..Default::default()
     };
     let message = Listener {
         use_original_dst: Some(true),
-        filter_chains: vec![
-            blackhole,
-            passthrough_chain(cx, "virtualOutbound-catchall-tcp"),
-        ],
+        filter_chains: vec![blackhole, passthrough_chain(cx, "virtualOutbound-catchall-tcp")],
         ..outbound(cx, names::VIRTUAL_OUTBOUND, EVERY_ADDRESS, port)
     };
     Resource::new(message, Vec::new())
@@ -158,9 +138,7 @@ fn virtual_outbound(cx: &Context<'_>) -> Resource<Listener> {
 /// What all listeners for requests that leave have in common.
 fn outbound(cx: &Context<'_>, name: &str, bind: &str, port: u32) -> Listener {
     let listen = cx.scope.listen;
-    let bind = listen
-        .bind
-        .map_or_else(|| bind.to_owned(), |bind| bind.to_string());
+    let bind = listen.bind.map_or_else(|| bind.to_owned(), |bind| bind.to_string());
     Listener {
         name: name.to_owned(),
         address: Some(message::socket_address(&bind, listen.ports.apply(port))),
@@ -171,12 +149,7 @@ fn outbound(cx: &Context<'_>, name: &str, bind: &str, port: u32) -> Listener {
     }
 }
 
-fn http_chain(
-    cx: &Context<'_>,
-    listener: &str,
-    routes: String,
-    absolute_urls: bool,
-) -> FilterChain {
+fn http_chain(cx: &Context<'_>, listener: &str, routes: String, absolute_urls: bool) -> FilterChain {
     FilterChain {
         filters: vec![hcm::compile(ConnectionManager {
             role: cx.scope.role,
@@ -194,11 +167,7 @@ fn passthrough_chain(cx: &Context<'_>, name: &str) -> FilterChain {
         OutboundTrafficPolicy::AllowAny => names::PASSTHROUGH_CLUSTER,
         OutboundTrafficPolicy::RegistryOnly => names::BLACK_HOLE_CLUSTER,
     };
-    FilterChain {
-        name: name.to_owned(),
-        filters: vec![tcp_filter(cx, cluster)],
-        ..Default::default()
-    }
+    FilterChain { name: name.to_owned(), filters: vec![tcp_filter(cx, cluster)], ..Default::default() }
 }
 
 fn tcp_filter(cx: &Context<'_>, cluster: &str) -> Filter {
@@ -217,9 +186,7 @@ fn tcp_filter(cx: &Context<'_>, cluster: &str) -> Filter {
 fn http_inspector() -> ListenerFilter {
     ListenerFilter {
         name: "envoy.filters.listener.http_inspector".to_owned(),
-        config_type: Some(listener_filter::ConfigType::TypedConfig(message::typed(
-            &HttpInspector::default(),
-        ))),
+        config_type: Some(listener_filter::ConfigType::TypedConfig(message::typed(&HttpInspector::default()))),
         ..Default::default()
     }
 }
@@ -228,15 +195,8 @@ fn http_inspector() -> ListenerFilter {
 fn origins_of_port(cx: &Context<'_>, port: u32) -> Vec<(Part, Origin)> {
     let mut services: Vec<_> = cx
         .services()
-        .filter(|service| {
-            service
-                .port(port)
-                .is_some_and(|port| port.protocol.is_routed_as_http())
-        })
+        .filter(|service| service.port(port).is_some_and(|port| port.protocol.is_routed_as_http()))
         .collect();
     services.sort_by_key(|service| service.age());
-    services
-        .into_iter()
-        .map(|service| (Part::Whole, (*service.origin).clone()))
-        .collect()
+    services.into_iter().map(|service| (Part::Whole, (*service.origin).clone())).collect()
 }

@@ -45,24 +45,14 @@ pub struct HiddenListener {
 pub fn compile_local(world: &World, scope: &LocalScope) -> Local {
     let mut set = crate::compile(world, &scope.gateway);
     let sidecar = crate::compile(world, &scope.sidecar);
-    let held: Vec<(Arc<str>, SocketAddr)> = set
-        .listeners
-        .iter()
-        .filter_map(|(name, listener)| Some((name.clone(), socket(&listener.message)?)))
-        .collect();
+    let held: Vec<(Arc<str>, SocketAddr)> =
+        set.listeners.iter().filter_map(|(name, listener)| Some((name.clone(), socket(&listener.message)?))).collect();
     let mut hidden = Vec::new();
     for (name, listener) in sidecar.listeners {
-        let holder = socket(&listener.message).and_then(|wanted| {
-            held.iter()
-                .find(|(_, held)| collide(wanted, *held))
-                .map(|(by, _)| (by, wanted))
-        });
+        let holder = socket(&listener.message)
+            .and_then(|wanted| held.iter().find(|(_, held)| collide(wanted, *held)).map(|(by, _)| (by, wanted)));
         match holder {
-            Some((by, address)) => hidden.push(HiddenListener {
-                name,
-                by: by.clone(),
-                address,
-            }),
+            Some((by, address)) => hidden.push(HiddenListener { name, by: by.clone(), address }),
             None => {
                 set.listeners.entry(name).or_insert(listener);
             }
@@ -85,9 +75,7 @@ pub fn compile_local(world: &World, scope: &LocalScope) -> Local {
 
 /// The socket that a listener binds; `None` when it is no fixed one.
 fn socket(listener: &Listener) -> Option<SocketAddr> {
-    let Some(address::Address::SocketAddress(address)) =
-        listener.address.as_ref()?.address.as_ref()
-    else {
+    let Some(address::Address::SocketAddress(address)) = listener.address.as_ref()?.address.as_ref() else {
         return None;
     };
     let Some(socket_address::PortSpecifier::PortValue(port)) = address.port_specifier else {

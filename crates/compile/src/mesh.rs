@@ -83,11 +83,7 @@ pub enum PathNormalization {
 impl AccessLog {
     /// Istio's default text line, written to `file`.
     pub fn text(file: impl Into<String>) -> AccessLog {
-        AccessLog {
-            file: file.into(),
-            format: None,
-            encoding: AccessLogEncoding::Text,
-        }
+        AccessLog { file: file.into(), format: None, encoding: AccessLogEncoding::Text }
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use lateen_xds::any;
 use lateen_xds::envoy::config::core::v3::{
-    Address, AggregatedConfigSource, ApiVersion, ConfigSource, Metadata, Pipe, SocketAddress,
-    address, config_source, socket_address,
+    Address, AggregatedConfigSource, ApiVersion, ConfigSource, Metadata, Pipe, SocketAddress, address, config_source,
+    socket_address,
 };
 use lateen_xds::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher, string_matcher};
 use prost::Name;
@@ -24,9 +24,7 @@ pub(crate) fn duration(length: Duration) -> prost_types::Duration {
 /// Resources of this kind come over the stream that carries all others, and are waited for.
 pub(crate) fn ads() -> ConfigSource {
     ConfigSource {
-        config_source_specifier: Some(config_source::ConfigSourceSpecifier::Ads(
-            AggregatedConfigSource {},
-        )),
+        config_source_specifier: Some(config_source::ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
         initial_fetch_timeout: Some(duration(Duration::ZERO)),
         resource_api_version: ApiVersion::V3.into(),
         ..Default::default()
@@ -46,12 +44,7 @@ pub(crate) fn socket_address(host: &str, port: u32) -> Address {
 
 /// A unix domain socket.
 pub(crate) fn pipe(path: &str) -> Address {
-    Address {
-        address: Some(address::Address::Pipe(Pipe {
-            path: path.to_owned(),
-            mode: 0,
-        })),
-    }
+    Address { address: Some(address::Address::Pipe(Pipe { path: path.to_owned(), mode: 0 })) }
 }
 
 /// An extension's configuration as it is put into `typed_config`.
@@ -61,10 +54,7 @@ pub(crate) fn typed<M: Name>(message: &M) -> Any {
 
 /// A matcher without a kind set, `case_sensitive`.
 fn string_matcher(pattern: string_matcher::MatchPattern) -> StringMatcher {
-    StringMatcher {
-        match_pattern: Some(pattern),
-        ..Default::default()
-    }
+    StringMatcher { match_pattern: Some(pattern), ..Default::default() }
 }
 
 /// Equal to `text`.
@@ -84,10 +74,7 @@ pub(crate) fn safe_regex(pattern: &str) -> StringMatcher {
 
 /// An RE2 expression.
 pub(crate) fn regex(pattern: &str) -> RegexMatcher {
-    RegexMatcher {
-        regex: pattern.to_owned(),
-        ..Default::default()
-    }
+    RegexMatcher { regex: pattern.to_owned(), ..Default::default() }
 }
 
 /// Metadata with the one section `istio`.
@@ -98,50 +85,34 @@ pub(crate) fn istio_metadata(fields: impl IntoIterator<Item = (&'static str, Val
 /// Metadata with several sections.
 pub(crate) fn metadata(sections: impl IntoIterator<Item = (&'static str, Struct)>) -> Metadata {
     Metadata {
-        filter_metadata: sections
-            .into_iter()
-            .map(|(name, fields)| (name.to_owned(), fields))
-            .collect(),
+        filter_metadata: sections.into_iter().map(|(name, fields)| (name.to_owned(), fields)).collect(),
         ..Default::default()
     }
 }
 
 /// A JSON object.
 pub(crate) fn object(fields: impl IntoIterator<Item = (&'static str, Value)>) -> Struct {
-    Struct {
-        fields: fields
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect::<BTreeMap<_, _>>(),
-    }
+    Struct { fields: fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<BTreeMap<_, _>>() }
 }
 
 /// A JSON text.
 pub(crate) fn text(value: impl Into<String>) -> Value {
-    Value {
-        kind: Some(Kind::StringValue(value.into())),
-    }
+    Value { kind: Some(Kind::StringValue(value.into())) }
 }
 
 /// A JSON boolean.
 pub(crate) fn boolean(value: bool) -> Value {
-    Value {
-        kind: Some(Kind::BoolValue(value)),
-    }
+    Value { kind: Some(Kind::BoolValue(value)) }
 }
 
 /// A JSON array.
 pub(crate) fn list(values: Vec<Value>) -> Value {
-    Value {
-        kind: Some(Kind::ListValue(prost_types::ListValue { values })),
-    }
+    Value { kind: Some(Kind::ListValue(prost_types::ListValue { values })) }
 }
 
 /// A JSON object as a value.
 pub(crate) fn structure(fields: Struct) -> Value {
-    Value {
-        kind: Some(Kind::StructValue(fields)),
-    }
+    Value { kind: Some(Kind::StructValue(fields)) }
 }
 
 /// Any JSON value.
@@ -159,10 +130,5 @@ pub(crate) fn json(value: &serde_json::Value) -> Value {
 
 /// A JSON object read from text.
 pub(crate) fn json_object(fields: &serde_json::Map<String, serde_json::Value>) -> Struct {
-    Struct {
-        fields: fields
-            .iter()
-            .map(|(name, value)| (name.clone(), json(value)))
-            .collect(),
-    }
+    Struct { fields: fields.iter().map(|(name, value)| (name.clone(), json(value))).collect() }
 }

@@ -128,10 +128,7 @@ mod tests {
             (443, "", "*.example.com"),
         ] {
             let name = outbound_cluster(port, subset, host);
-            assert_eq!(
-                parse_outbound_cluster(&name),
-                Some(OutboundCluster { port, subset, host })
-            );
+            assert_eq!(parse_outbound_cluster(&name), Some(OutboundCluster { port, subset, host }));
         }
     }
 
@@ -152,14 +149,8 @@ mod tests {
 
     #[test]
     fn a_gateway_route_name_reads_back() {
-        assert_eq!(
-            parse_gateway_http_routes(&gateway_http_routes(8080, None)),
-            Some((8080, None))
-        );
-        assert_eq!(
-            parse_gateway_http_routes(&gateway_http_routes(80, Some("10.0.0.1"))),
-            Some((80, Some("10.0.0.1")))
-        );
+        assert_eq!(parse_gateway_http_routes(&gateway_http_routes(8080, None)), Some((8080, None)));
+        assert_eq!(parse_gateway_http_routes(&gateway_http_routes(80, Some("10.0.0.1"))), Some((80, Some("10.0.0.1"))));
         assert_eq!(parse_gateway_http_routes("https.443.a.b.c"), None);
     }
 }

@@ -4,8 +4,8 @@
 //! a port inherit nothing from the level around them.
 
 use lateen_config::{
-    ConnectionPoolSettings, ConsistentHash, LoadBalancerPolicy, LoadBalancerSettings,
-    OutlierDetection, PortTrafficPolicy, RetryBudget, TrafficPolicy,
+    ConnectionPoolSettings, ConsistentHash, LoadBalancerPolicy, LoadBalancerSettings, OutlierDetection,
+    PortTrafficPolicy, RetryBudget, TrafficPolicy,
 };
 
 use crate::world::destination_rules::{DestinationRule, Subset};
@@ -22,14 +22,8 @@ pub(crate) struct Policy<'a> {
 
 impl<'a> Policy<'a> {
     /// Composes the policy of a rule for `port` (service port) and, if it is for one, a subset.
-    pub(crate) fn compose(
-        rule: Option<&'a DestinationRule>,
-        subset: Option<&'a Subset>,
-        port: u32,
-    ) -> Policy<'a> {
-        let base = rule
-            .and_then(|rule| rule.traffic_policy.as_ref())
-            .map(|policy| Policy::at(policy, port));
+    pub(crate) fn compose(rule: Option<&'a DestinationRule>, subset: Option<&'a Subset>, port: u32) -> Policy<'a> {
+        let base = rule.and_then(|rule| rule.traffic_policy.as_ref()).map(|policy| Policy::at(policy, port));
         let base = base.unwrap_or_default();
         let Some(own) = subset.and_then(|subset| subset.traffic_policy.as_ref()) else {
             return base;
@@ -73,17 +67,12 @@ impl<'a> Policy<'a> {
 
     /// Share of healthy endpoints below which all are used; 0 when the policy asks for none.
     pub(crate) fn min_health_percent(&self) -> i32 {
-        self.outlier_detection
-            .and_then(|outlier| outlier.min_health_percent)
-            .unwrap_or(0)
+        self.outlier_detection.and_then(|outlier| outlier.min_health_percent).unwrap_or(0)
     }
 }
 
 /// The consistent-hash settings of a policy: those of `port` where one is named, else those of all ports.
-pub(crate) fn consistent_hash(
-    policy: Option<&TrafficPolicy>,
-    port: Option<u32>,
-) -> Option<&ConsistentHash> {
+pub(crate) fn consistent_hash(policy: Option<&TrafficPolicy>, port: Option<u32>) -> Option<&ConsistentHash> {
     let policy = policy?;
     port.and_then(|port| of_port(policy, port))
         .and_then(|settings| hash_of(settings.load_balancer.as_ref()))
@@ -98,8 +87,5 @@ fn hash_of(settings: Option<&LoadBalancerSettings>) -> Option<&ConsistentHash> {
 }
 
 fn of_port(policy: &TrafficPolicy, port: u32) -> Option<&PortTrafficPolicy> {
-    policy
-        .port_level_settings
-        .iter()
-        .find(|settings| settings.port.as_ref().is_some_and(|of| of.number == port))
+    policy.port_level_settings.iter().find(|settings| settings.port.as_ref().is_some_and(|of| of.number == port))
 }

@@ -33,12 +33,7 @@ pub enum Protocol {
 impl Protocol {
     /// The protocol of a Kubernetes service port. `transport` is the Kubernetes protocol (`TCP`, `UDP`,
     /// `SCTP`, empty for TCP).
-    pub fn of_service_port(
-        transport: &str,
-        name: &str,
-        app_protocol: Option<&str>,
-        number: u32,
-    ) -> Protocol {
+    pub fn of_service_port(transport: &str, name: &str, app_protocol: Option<&str>, number: u32) -> Protocol {
         if transport.eq_ignore_ascii_case("udp") || transport.eq_ignore_ascii_case("sctp") {
             return Protocol::Udp;
         }
@@ -90,10 +85,7 @@ impl Protocol {
 
     /// Declared as HTTP of any version.
     pub fn is_http(self) -> bool {
-        matches!(
-            self,
-            Protocol::Http | Protocol::Http2 | Protocol::Grpc | Protocol::GrpcWeb
-        )
+        matches!(self, Protocol::Http | Protocol::Http2 | Protocol::Grpc | Protocol::GrpcWeb)
     }
 
     /// HTTP/2 towards the workload.
@@ -139,13 +131,7 @@ mod tests {
 
     #[test]
     fn undeclared_ports_of_server_first_protocols_are_bytes() {
-        assert_eq!(
-            Protocol::of_service_port("", "db", None, 3306),
-            Protocol::Tcp
-        );
-        assert_eq!(
-            Protocol::of_service_port("UDP", "http", None, 80),
-            Protocol::Udp
-        );
+        assert_eq!(Protocol::of_service_port("", "db", None, 3306), Protocol::Tcp);
+        assert_eq!(Protocol::of_service_port("UDP", "http", None, 80), Protocol::Udp);
     }
 }

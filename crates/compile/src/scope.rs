@@ -105,24 +105,15 @@ impl Scope {
 
     /// The sidecar of a workload in `namespace` with `labels`, addressed by its clients.
     pub fn sidecar(namespace: impl Into<Arc<str>>, labels: BTreeMap<String, String>) -> Scope {
-        Scope {
-            role: Role::Sidecar,
-            labels: Some(labels),
-            ..Scope::gateway(namespace)
-        }
+        Scope { role: Role::Sidecar, labels: Some(labels), ..Scope::gateway(namespace) }
     }
 
     /// True when a selector matches this proxy's workload: all its labels are there with equal values.
     /// A proxy without known labels is matched by every selector.
-    pub(crate) fn selected_by<'a>(
-        &self,
-        mut selector: impl Iterator<Item = (&'a str, &'a str)>,
-    ) -> bool {
+    pub(crate) fn selected_by<'a>(&self, mut selector: impl Iterator<Item = (&'a str, &'a str)>) -> bool {
         match &self.labels {
             None => true,
-            Some(labels) => {
-                selector.all(|(key, value)| labels.get(key).is_some_and(|label| label == value))
-            }
+            Some(labels) => selector.all(|(key, value)| labels.get(key).is_some_and(|label| label == value)),
         }
     }
 }

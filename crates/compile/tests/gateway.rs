@@ -6,9 +6,7 @@ mod mesh;
 use lateen_compile::{Listen, PortMapping, Scope, compile};
 use lateen_xds::envoy::config::core::v3::{address::Address, socket_address::PortSpecifier};
 use lateen_xds::envoy::config::listener::v3::Listener;
-use lateen_xds::envoy::config::route::v3::{
-    redirect_action, route, virtual_host::TlsRequirementType,
-};
+use lateen_xds::envoy::config::route::v3::{redirect_action, route, virtual_host::TlsRequirementType};
 use lateen_xds::{Part, XdsSet};
 use mesh::*;
 
@@ -60,18 +58,12 @@ fn to(service: &str) -> String {
 /// Address and port of a listener.
 fn socket(set: &XdsSet, name: &str) -> (String, u32) {
     let known: Vec<_> = set.listeners.keys().collect();
-    let listener: &Listener = &set
-        .listeners
-        .get(name)
-        .unwrap_or_else(|| panic!("no listener {name} among {known:?}"))
-        .message;
-    let Some(Address::SocketAddress(socket)) = listener.address.as_ref().unwrap().address.clone()
-    else {
+    let listener: &Listener =
+        &set.listeners.get(name).unwrap_or_else(|| panic!("no listener {name} among {known:?}")).message;
+    let Some(Address::SocketAddress(socket)) = listener.address.as_ref().unwrap().address.clone() else {
         panic!("no socket address")
     };
-    let Some(PortSpecifier::PortValue(port)) = socket.port_specifier else {
-        panic!("no port")
-    };
+    let Some(PortSpecifier::PortValue(port)) = socket.port_specifier else { panic!("no port") };
     (socket.address, port)
 }
 
@@ -83,18 +75,9 @@ fn the_port_of_a_gateway_is_a_port_of_its_service() {
     assert_eq!(socket(&set, "0.0.0.0_8080"), ("0.0.0.0".to_owned(), 8080));
     assert_eq!(virtual_hosts(&set, "http.8080"), ["*:80"]);
     let host = virtual_host(&set, "http.8080", "*:80");
-    assert_eq!(
-        routes(host),
-        [
-            "/productpage -> 9080||productpage",
-            "/static* -> 9080||productpage"
-        ]
-    );
-    let operations: Vec<_> = host
-        .routes
-        .iter()
-        .map(|route| route.decorator.as_ref().unwrap().operation.as_str())
-        .collect();
+    assert_eq!(routes(host), ["/productpage -> 9080||productpage", "/static* -> 9080||productpage"]);
+    let operations: Vec<_> =
+        host.routes.iter().map(|route| route.decorator.as_ref().unwrap().operation.as_str()).collect();
     assert_eq!(
         operations,
         [
@@ -123,10 +106,7 @@ fn another_workload_is_not_selected() {
 #[test]
 fn moving_ports_changes_sockets_and_no_names() {
     let mut scope = Scope::gateway("istio-system");
-    scope.listen = Listen {
-        bind: Some("127.0.0.1".parse().unwrap()),
-        ports: PortMapping::Offset(8000),
-    };
+    scope.listen = Listen { bind: Some("127.0.0.1".parse().unwrap()), ports: PortMapping::Offset(8000) };
     let set = compile(&world(BOOKINFO), &scope);
     assert_eq!(socket(&set, "0.0.0.0_80"), ("127.0.0.1".to_owned(), 8080));
     scope.listen.ports = PortMapping::Ephemeral;
@@ -165,14 +145,8 @@ fn the_narrower_of_two_host_names_becomes_the_domain() {
     ));
     // The wide VirtualService has the same routes for two hosts, which then share one virtual host.
     assert_eq!(virtual_hosts(&set, "http.80"), ["a.foo.com:80", "b.com:80"]);
-    assert_eq!(
-        virtual_host(&set, "http.80", "b.com:80").domains,
-        ["b.com", "*.foo.com"]
-    );
-    assert_eq!(
-        routes(virtual_host(&set, "http.80", "a.foo.com:80")),
-        ["/* -> 80||two"]
-    );
+    assert_eq!(virtual_host(&set, "http.80", "b.com:80").domains, ["b.com", "*.foo.com"]);
+    assert_eq!(routes(virtual_host(&set, "http.80", "a.foo.com:80")), ["/* -> 80||two"]);
 }
 
 #[test]
@@ -203,17 +177,10 @@ metadata: {name: gw, namespace: default}
 spec:
   servers: [{port: {number: 80, name: http, protocol: HTTP}, tls: {httpsRedirect: true}, hosts: [a.com, b.com]}]
 ";
-    let set = gateway(&format!(
-        "{yaml}{}",
-        virtual_service("vs", "[a.com]", &to("one"))
-    ));
+    let set = gateway(&format!("{yaml}{}", virtual_service("vs", "[a.com]", &to("one"))));
     for (name, count) in [("a.com:80", 1), ("b.com:80", 0)] {
         let host = virtual_host(&set, "http.80", name);
-        assert_eq!(
-            host.require_tls,
-            i32::from(TlsRequirementType::All),
-            "{name}"
-        );
+        assert_eq!(host.require_tls, i32::from(TlsRequirementType::All), "{name}");
         assert_eq!(host.routes.len(), count, "{name}");
     }
 }
@@ -228,10 +195,7 @@ fn two_servers_that_redirect_one_host_are_one() {
     let set = gateway(&format!("{}{}", server("a", "\"*\""), server("b", "\"*\"")));
     assert_eq!(virtual_hosts(&set, "http.80"), ["*:80"]);
     let listener = &set.listeners["0.0.0.0_80"];
-    let names: Vec<_> = listener
-        .origins_of(Part::Whole)
-        .map(|origin| origin.name.to_string())
-        .collect();
+    let names: Vec<_> = listener.origins_of(Part::Whole).map(|origin| origin.name.to_string()).collect();
     assert_eq!(names, ["a"], "the second server is left out as a whole");
 }
 
@@ -260,14 +224,8 @@ spec:
   - {port: {number: 80, name: http-all, protocol: HTTP}, hosts: [\"*\"]}
 ";
     let set = gateway(yaml);
-    assert_eq!(
-        set.listeners.keys().map(|name| &**name).collect::<Vec<_>>(),
-        ["0.0.0.0_80", "10.0.0.1_80"]
-    );
-    assert_eq!(
-        set.routes.keys().map(|name| &**name).collect::<Vec<_>>(),
-        ["http.80", "http.80.10.0.0.1"]
-    );
+    assert_eq!(set.listeners.keys().map(|name| &**name).collect::<Vec<_>>(), ["0.0.0.0_80", "10.0.0.1_80"]);
+    assert_eq!(set.routes.keys().map(|name| &**name).collect::<Vec<_>>(), ["http.80", "http.80.10.0.0.1"]);
 }
 
 #[test]
@@ -278,21 +236,14 @@ fn a_destination_without_port_means_the_only_port_of_its_service() {
         virtual_service("vs", "[\"*\"]", &to("reviews")),
         service("reviews", 9080)
     ));
-    assert_eq!(
-        routes(virtual_host(&set, "http.80", "*:80")),
-        ["/* -> 9080||reviews"]
-    );
+    assert_eq!(routes(virtual_host(&set, "http.80", "*:80")), ["/* -> 9080||reviews"]);
 }
 
 #[test]
 fn redirects_write_ports_only_where_they_are_not_the_default() {
     let redirect = |fields: &str| {
         let rule = format!("[{{redirect: {{{fields}}}}}]");
-        let set = gateway(&format!(
-            "{}{}",
-            gateway_object("gw", "[a.com]"),
-            virtual_service("vs", "[a.com]", &rule)
-        ));
+        let set = gateway(&format!("{}{}", gateway_object("gw", "[a.com]"), virtual_service("vs", "[a.com]", &rule)));
         let host = virtual_host(&set, "http.80", "a.com:80");
         match host.routes[0].action.clone().unwrap() {
             route::Action::Redirect(redirect) => redirect,
@@ -300,28 +251,14 @@ fn redirects_write_ports_only_where_they_are_not_the_default() {
         }
     };
     let plain = redirect("uri: /new, redirectCode: 302");
-    assert_eq!(
-        plain.response_code,
-        i32::from(redirect_action::RedirectResponseCode::Found)
-    );
-    assert_eq!(
-        plain.path_rewrite_specifier,
-        Some(redirect_action::PathRewriteSpecifier::PathRedirect(
-            "/new".into()
-        ))
-    );
-    assert_eq!(
-        redirect("authority: b.com, derivePort: FROM_REQUEST_PORT").port_redirect,
-        0,
-        "80 is http's own"
-    );
+    assert_eq!(plain.response_code, i32::from(redirect_action::RedirectResponseCode::Found));
+    assert_eq!(plain.path_rewrite_specifier, Some(redirect_action::PathRewriteSpecifier::PathRedirect("/new".into())));
+    assert_eq!(redirect("authority: b.com, derivePort: FROM_REQUEST_PORT").port_redirect, 0, "80 is http's own");
     assert_eq!(redirect("scheme: https, port: 443").port_redirect, 0);
     assert_eq!(redirect("scheme: https, port: 8443").port_redirect, 8443);
     assert_eq!(
         redirect("prefixRewrite: /v2").path_rewrite_specifier,
-        Some(redirect_action::PathRewriteSpecifier::PrefixRewrite(
-            "/v2".into()
-        ))
+        Some(redirect_action::PathRewriteSpecifier::PrefixRewrite("/v2".into()))
     );
 }
 
@@ -329,10 +266,7 @@ fn redirects_write_ports_only_where_they_are_not_the_default() {
 fn every_part_knows_the_line_that_made_it() {
     let set = gateway(BOOKINFO);
     let table = &set.routes["http.80"];
-    let part = Part::Route {
-        virtual_host: 0,
-        route: 1,
-    };
+    let part = Part::Route { virtual_host: 0, route: 1 };
     assert_eq!(
         table.origin(part).unwrap().to_string(),
         "VirtualService default/bookinfo http[0].match[1] (mesh.yaml:16)"
@@ -342,10 +276,7 @@ fn every_part_knows_the_line_that_made_it() {
         "VirtualService default/bookinfo (mesh.yaml:9)"
     );
     assert_eq!(
-        set.listeners["0.0.0.0_80"]
-            .origin(Part::Whole)
-            .unwrap()
-            .to_string(),
+        set.listeners["0.0.0.0_80"].origin(Part::Whole).unwrap().to_string(),
         "Gateway default/bookinfo-gateway servers[0] (mesh.yaml:7)"
     );
 }

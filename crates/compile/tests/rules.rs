@@ -20,17 +20,12 @@ fn rule_with(fields: &str, more: &str) -> Vec<Route> {
         service("a", 80)
     );
     let set = sidecar(&yaml);
-    virtual_host(&set, "80", "a.default.svc.cluster.local:80")
-        .routes
-        .clone()
+    virtual_host(&set, "80", "a.default.svc.cluster.local:80").routes.clone()
 }
 
 /// The one route of a rule that goes to `a`.
 fn rule(fields: &str) -> Route {
-    let mut routes = rule_with(
-        &format!("route: [{{destination: {{host: a}}}}], {fields}"),
-        "",
-    );
+    let mut routes = rule_with(&format!("route: [{{destination: {{host: a}}}}], {fields}"), "");
     assert_eq!(routes.len(), 1);
     routes.remove(0)
 }
@@ -58,13 +53,7 @@ fn paths_match_exactly_by_prefix_or_as_a_whole() {
     assert_eq!(matching("uri: {regex: '/a.*'}"), "~/a.* -> 80||a");
     let route = rule("match: [{uri: {prefix: /a}, ignoreUriCase: true}]");
     assert_eq!(route.r#match.unwrap().case_sensitive, Some(false));
-    assert_eq!(
-        rule("match: [{uri: {prefix: /a}}]")
-            .r#match
-            .unwrap()
-            .case_sensitive,
-        Some(true)
-    );
+    assert_eq!(rule("match: [{uri: {prefix: /a}}]").r#match.unwrap().case_sensitive, Some(true));
     assert_eq!(rule("name: x").r#match.unwrap().case_sensitive, None);
 }
 
@@ -85,15 +74,9 @@ fn nothing_asked_of_a_header_asks_for_the_header() {
 
 #[test]
 fn a_header_that_must_not_match_counts_as_empty_when_it_is_missing() {
-    assert_eq!(
-        matching("withoutHeaders: {x-a: {exact: v}}"),
-        "/* !x-a?=v -> 80||a"
-    );
+    assert_eq!(matching("withoutHeaders: {x-a: {exact: v}}"), "/* !x-a?=v -> 80||a");
     assert_eq!(matching("withoutHeaders: {x-a: {}}"), "/* !x-a* -> 80||a");
-    assert_eq!(
-        matching("withoutHeaders: {x-a: {regex: '*'}}"),
-        "/* !x-a* -> 80||a"
-    );
+    assert_eq!(matching("withoutHeaders: {x-a: {regex: '*'}}"), "/* !x-a* -> 80||a");
 }
 
 #[test]
@@ -110,10 +93,7 @@ fn each_match_of_a_rule_is_a_route_of_its_own() {
         "name: r, match: [{name: one, uri: {prefix: /1}, statPrefix: first}, {uri: {prefix: /2}}], route: [{destination: {host: a}}]",
         "",
     );
-    let names: Vec<_> = routes
-        .iter()
-        .map(|route| (route.name.as_str(), route.stat_prefix.as_str()))
-        .collect();
+    let names: Vec<_> = routes.iter().map(|route| (route.name.as_str(), route.stat_prefix.as_str())).collect();
     assert_eq!(names, [("r.one", "first"), ("r", "")]);
 }
 
@@ -134,18 +114,9 @@ fn operations_of_an_only_destination_follow_those_of_the_rule() {
     );
     assert_eq!(
         headers(&routes[0].request_headers_to_add),
-        [
-            ("x-a", "rule", false),
-            ("x-b", "rule", false),
-            ("x-c", "rule", true),
-            ("x-a", "destination", false)
-        ]
+        [("x-a", "rule", false), ("x-b", "rule", false), ("x-c", "rule", true), ("x-a", "destination", false)]
     );
-    assert_eq!(
-        routes[0].request_headers_to_remove,
-        ["x-d"],
-        "the host cannot be removed"
-    );
+    assert_eq!(routes[0].request_headers_to_remove, ["x-d"], "the host cannot be removed");
     assert_eq!(routes[0].response_headers_to_remove, ["server"]);
 }
 
@@ -161,17 +132,10 @@ fn several_destinations_keep_their_operations() {
     else {
         panic!("not weighted")
     };
-    assert_eq!(
-        headers(&clusters.clusters[0].request_headers_to_add),
-        [("x", "1", false)]
-    );
+    assert_eq!(headers(&clusters.clusters[0].request_headers_to_add), [("x", "1", false)]);
     assert_eq!(
         clusters.clusters[0].host_rewrite_specifier,
-        Some(
-            weighted_cluster::cluster_weight::HostRewriteSpecifier::HostRewriteLiteral(
-                "one.com".into()
-            )
-        )
+        Some(weighted_cluster::cluster_weight::HostRewriteSpecifier::HostRewriteLiteral("one.com".into()))
     );
 }
 
@@ -181,8 +145,7 @@ fn a_set_host_is_a_rewrite_unless_the_rule_rewrites_the_authority() {
     let route = rule("headers: {request: {set: {Host: b.com}}}");
     assert_eq!(forwarding(&route).host_rewrite_specifier, literal("b.com"));
     assert!(route.request_headers_to_add.is_empty());
-    let route =
-        rule("headers: {request: {add: {':authority': c.com}}}, rewrite: {authority: d.com}");
+    let route = rule("headers: {request: {add: {':authority': c.com}}}, rewrite: {authority: d.com}");
     assert_eq!(forwarding(&route).host_rewrite_specifier, literal("d.com"));
 }
 
@@ -192,35 +155,21 @@ fn paths_are_rewritten_by_prefix_or_by_search() {
     assert_eq!(forwarding(&route).prefix_rewrite, "/b");
     let route = rule(r"rewrite: {uriRegexRewrite: {match: '/v(\d)', rewrite: '/\1'}}");
     let regex = forwarding(&route).regex_rewrite.clone().unwrap();
-    assert_eq!(
-        (
-            regex.pattern.unwrap().regex.as_str(),
-            regex.substitution.as_str()
-        ),
-        (r"/v(\d)", r"/\1")
-    );
+    assert_eq!((regex.pattern.unwrap().regex.as_str(), regex.substitution.as_str()), (r"/v(\d)", r"/\1"));
 }
 
 #[test]
 fn a_direct_response_has_status_and_body() {
     let routes = rule_with("directResponse: {status: 503, body: {string: busy}}", "");
-    let Some(route::Action::DirectResponse(response)) = routes[0].action.clone() else {
-        panic!()
-    };
+    let Some(route::Action::DirectResponse(response)) = routes[0].action.clone() else { panic!() };
     assert_eq!(response.status, 503);
-    assert_eq!(
-        response.body.unwrap().specifier,
-        Some(data_source::Specifier::InlineString("busy".into()))
-    );
+    assert_eq!(response.body.unwrap().specifier, Some(data_source::Specifier::InlineString("busy".into())));
 }
 
 #[test]
 fn a_timeout_bounds_grpc_timeouts_too() {
     let route = rule("timeout: 1.5s");
-    let expected = Some(prost_types::Duration {
-        seconds: 1,
-        nanos: 500_000_000,
-    });
+    let expected = Some(prost_types::Duration { seconds: 1, nanos: 500_000_000 });
     assert_eq!(forwarding(&route).timeout, expected);
     assert_eq!(forwarding(&route).max_grpc_timeout, expected);
 }
@@ -235,36 +184,13 @@ fn retries_of_a_rule_replace_the_default_and_zero_attempts_turn_them_off() {
     assert_eq!(policy.retry_on, "gateway-error,retriable-status-codes");
     assert_eq!(policy.retriable_status_codes, [503]);
     assert_eq!(policy.per_try_timeout.unwrap().seconds, 2);
-    assert_eq!(
-        policy.retry_priority.unwrap().name,
-        "envoy.retry_priorities.previous_priorities"
-    );
-    assert_eq!(
-        policy.retry_back_off.unwrap().base_interval.unwrap().nanos,
-        10_000_000
-    );
-    assert_eq!(
-        forwarding(&rule("retries: {attempts: 0}")).retry_policy,
-        None
-    );
-    let kept = forwarding(&rule("retries: {attempts: 1}"))
-        .retry_policy
-        .clone()
-        .unwrap();
-    assert!(
-        kept.retry_on.starts_with("connect-failure,"),
-        "{}",
-        kept.retry_on
-    );
+    assert_eq!(policy.retry_priority.unwrap().name, "envoy.retry_priorities.previous_priorities");
+    assert_eq!(policy.retry_back_off.unwrap().base_interval.unwrap().nanos, 10_000_000);
+    assert_eq!(forwarding(&rule("retries: {attempts: 0}")).retry_policy, None);
+    let kept = forwarding(&rule("retries: {attempts: 1}")).retry_policy.clone().unwrap();
+    assert!(kept.retry_on.starts_with("connect-failure,"), "{}", kept.retry_on);
     let same_hosts = rule("retries: {attempts: 1, retryIgnorePreviousHosts: false}");
-    assert!(
-        forwarding(&same_hosts)
-            .retry_policy
-            .clone()
-            .unwrap()
-            .retry_host_predicate
-            .is_empty()
-    );
+    assert!(forwarding(&same_hosts).retry_policy.clone().unwrap().retry_host_predicate.is_empty());
 }
 
 #[test]
@@ -273,35 +199,15 @@ fn faults_without_a_share_never_happen() {
         let route = rule(&format!("fault: {{{fields}}}"));
         any::unpack(&route.typed_per_filter_config["envoy.filters.http.fault"]).unwrap()
     };
-    let share = fault("delay: {fixedDelay: 1s}")
-        .delay
-        .unwrap()
-        .percentage
-        .unwrap();
-    assert_eq!(
-        (share.numerator, share.denominator),
-        (0, i32::from(DenominatorType::Hundred))
-    );
-    assert_eq!(
-        fault("abort: {httpStatus: 500}").abort.unwrap().percentage,
-        None
-    );
-    let abort = fault("abort: {grpcStatus: UNAVAILABLE, percentage: {value: 0.5}}")
-        .abort
-        .unwrap();
-    assert_eq!(
-        abort.error_type,
-        Some(fault_abort::ErrorType::GrpcStatus(14))
-    );
+    let share = fault("delay: {fixedDelay: 1s}").delay.unwrap().percentage.unwrap();
+    assert_eq!((share.numerator, share.denominator), (0, i32::from(DenominatorType::Hundred)));
+    assert_eq!(fault("abort: {httpStatus: 500}").abort.unwrap().percentage, None);
+    let abort = fault("abort: {grpcStatus: UNAVAILABLE, percentage: {value: 0.5}}").abort.unwrap();
+    assert_eq!(abort.error_type, Some(fault_abort::ErrorType::GrpcStatus(14)));
     assert_eq!(abort.percentage.unwrap().numerator, 5000);
     // Cut off as Istio does, from the nearest binary fraction.
-    let odd = fault("abort: {httpStatus: 500, percentage: {value: 0.57}}")
-        .abort
-        .unwrap();
-    assert_eq!(
-        odd.percentage.unwrap().numerator,
-        (0.57_f64 * 10_000.0) as u32
-    );
+    let odd = fault("abort: {httpStatus: 500, percentage: {value: 0.57}}").abort.unwrap();
+    assert_eq!(odd.percentage.unwrap().numerator, (0.57_f64 * 10_000.0) as u32);
 }
 
 #[test]
@@ -311,12 +217,7 @@ fn a_mirror_without_a_share_copies_everything_and_a_share_of_zero_nothing() {
             .request_mirror_policies
             .iter()
             .map(|policy| {
-                let share = policy
-                    .runtime_fraction
-                    .clone()
-                    .unwrap()
-                    .default_value
-                    .unwrap();
+                let share = policy.runtime_fraction.clone().unwrap().default_value.unwrap();
                 assert!(policy.disable_shadow_host_suffix_append);
                 (policy.cluster.clone(), share.numerator)
             })
@@ -324,18 +225,10 @@ fn a_mirror_without_a_share_copies_everything_and_a_share_of_zero_nothing() {
     };
     let name = |service: &str| format!("outbound|80||{service}.default.svc.cluster.local");
     assert_eq!(mirrors("mirror: {host: b}"), [(name("b"), 100)]);
+    assert_eq!(mirrors("mirror: {host: b}, mirrorPercentage: {value: 10.0}"), [(name("b"), 100_000)]);
+    assert_eq!(mirrors("mirror: {host: b}, mirrorPercentage: {value: 0.0}"), []);
     assert_eq!(
-        mirrors("mirror: {host: b}, mirrorPercentage: {value: 10.0}"),
-        [(name("b"), 100_000)]
-    );
-    assert_eq!(
-        mirrors("mirror: {host: b}, mirrorPercentage: {value: 0.0}"),
-        []
-    );
-    assert_eq!(
-        mirrors(
-            "mirrors: [{destination: {host: b}}, {destination: {host: c}, percentage: {value: 1}}]"
-        ),
+        mirrors("mirrors: [{destination: {host: b}}, {destination: {host: c}, percentage: {value: 1}}]"),
         [(name("b"), 100), (name("c"), 10_000)]
     );
 }
@@ -345,13 +238,9 @@ fn cors_lists_are_joined_and_preflights_of_others_forwarded() {
     let route = rule(
         "corsPolicy: {allowOrigins: [{exact: 'https://a.com'}, {regex: '.*b'}], allowMethods: [GET, POST], allowHeaders: [x-a, x-b], maxAge: 24h, allowCredentials: false}",
     );
-    let cors: CorsPolicy =
-        any::unpack(&route.typed_per_filter_config["envoy.filters.http.cors"]).unwrap();
+    let cors: CorsPolicy = any::unpack(&route.typed_per_filter_config["envoy.filters.http.cors"]).unwrap();
     assert_eq!(cors.allow_origin_string_match.len(), 2);
-    assert_eq!(
-        (cors.allow_methods.as_str(), cors.allow_headers.as_str()),
-        ("GET,POST", "x-a,x-b")
-    );
+    assert_eq!((cors.allow_methods.as_str(), cors.allow_headers.as_str()), ("GET,POST", "x-a,x-b"));
     assert_eq!(cors.max_age, "86400");
     assert_eq!(cors.allow_credentials, Some(false));
     assert_eq!(cors.forward_not_matching_preflights, Some(true));
@@ -369,23 +258,12 @@ fn a_hashed_destination_puts_its_key_on_the_route_and_may_be_retried_on_the_same
         forwarding(&routes[0]).clone()
     };
     let action = of("httpHeaderName: x-user");
-    let Some(hash_policy::PolicySpecifier::Header(header)) =
-        &action.hash_policy[0].policy_specifier
-    else {
-        panic!()
-    };
+    let Some(hash_policy::PolicySpecifier::Header(header)) = &action.hash_policy[0].policy_specifier else { panic!() };
     assert_eq!(header.header_name, "x-user");
     assert!(action.retry_policy.unwrap().retry_host_predicate.is_empty());
     let action = of("httpCookie: {name: session, ttl: 0s}");
-    let Some(hash_policy::PolicySpecifier::Cookie(cookie)) =
-        &action.hash_policy[0].policy_specifier
-    else {
-        panic!()
-    };
-    assert_eq!(
-        (cookie.name.as_str(), cookie.ttl),
-        ("session", Some(prost_types::Duration::default()))
-    );
+    let Some(hash_policy::PolicySpecifier::Cookie(cookie)) = &action.hash_policy[0].policy_specifier else { panic!() };
+    assert_eq!((cookie.name.as_str(), cookie.ttl), ("session", Some(prost_types::Duration::default())));
     assert!(matches!(
         of("useSourceIp: true").hash_policy[0].policy_specifier,
         Some(hash_policy::PolicySpecifier::ConnectionProperties(_))
@@ -401,8 +279,5 @@ fn a_match_of_token_claims_makes_no_route() {
     let yaml = "match: [{headers: {'@request.auth.claims.group': {exact: admin}}}], route: [{destination: {host: a}}]";
     let routes = rule_with(yaml, "");
     assert_eq!(routes.len(), 1);
-    assert_eq!(
-        routes[0].name, "default",
-        "nothing of the rule is left, so the service has its default route"
-    );
+    assert_eq!(routes[0].name, "default", "nothing of the rule is left, so the service has its default route");
 }

@@ -3,13 +3,11 @@
 
 use std::time::Duration;
 
-use lateen_config::{
-    Destination, HttpBody, HttpDirectResponse, HttpRedirect, HttpRoute, RedirectPort,
-};
+use lateen_config::{Destination, HttpBody, HttpDirectResponse, HttpRedirect, HttpRoute, RedirectPort};
 use lateen_xds::envoy::config::core::v3::{DataSource, RuntimeFractionalPercent, data_source};
 use lateen_xds::envoy::config::route::v3::{
-    DirectResponseAction, RedirectAction, RouteAction, WeightedCluster, redirect_action, route,
-    route_action, weighted_cluster,
+    DirectResponseAction, RedirectAction, RouteAction, WeightedCluster, redirect_action, route, route_action,
+    weighted_cluster,
 };
 use lateen_xds::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
 
@@ -21,11 +19,7 @@ use crate::names;
 use crate::scope::Role;
 
 /// The action of a rule; `None` for a rule that has none (a delegate).
-pub(crate) fn compile(
-    cx: &Context<'_>,
-    http: &HttpRoute,
-    listener: Listener<'_>,
-) -> Option<route::Action> {
+pub(crate) fn compile(cx: &Context<'_>, http: &HttpRoute, listener: Listener<'_>) -> Option<route::Action> {
     if let Some(redirect) = &http.redirect {
         return Some(route::Action::Redirect(redirect_action(redirect, listener)));
     }
@@ -37,38 +31,23 @@ pub(crate) fn compile(
 
 /// Cluster of a destination. A destination without a port means the service's only port, else the port of the
 /// listener; a sidecar sees of each service just the port that it listens on.
-pub(crate) fn cluster(
-    cx: &Context<'_>,
-    destination: Option<&Destination>,
-    listener: Listener<'_>,
-) -> String {
+pub(crate) fn cluster(cx: &Context<'_>, destination: Option<&Destination>, listener: Listener<'_>) -> String {
     let Some(destination) = destination else {
         return names::UNKNOWN_SERVICE.to_owned();
     };
     let service = cx.destination(&destination.host);
     let host = service.map_or(destination.host.as_str(), |service| &service.host);
     let port = port(cx, destination, listener);
-    names::outbound_cluster(
-        port,
-        destination.subset.as_deref().unwrap_or_default(),
-        host,
-    )
+    names::outbound_cluster(port, destination.subset.as_deref().unwrap_or_default(), host)
 }
 
 /// Service port of a destination.
 pub(crate) fn port(cx: &Context<'_>, destination: &Destination, listener: Listener<'_>) -> u32 {
-    if let Some(port) = destination
-        .port
-        .as_ref()
-        .map(|port| port.number)
-        .filter(|port| *port != 0)
-    {
+    if let Some(port) = destination.port.as_ref().map(|port| port.number).filter(|port| *port != 0) {
         return port;
     }
     if listener.role() == Role::Gateway
-        && let Some([only]) = cx
-            .destination(&destination.host)
-            .map(|service| service.ports.as_slice())
+        && let Some([only]) = cx.destination(&destination.host).map(|service| service.ports.as_slice())
     {
         return only.number;
     }
@@ -87,12 +66,7 @@ fn forward(cx: &Context<'_>, http: &HttpRoute, listener: Listener<'_>) -> Option
         return None;
     }
     for entry in &emitted {
-        hash_policy.extend(
-            entry
-                .destination
-                .as_ref()
-                .and_then(|to| hash::of_destination(cx, to, listener)),
-        );
+        hash_policy.extend(entry.destination.as_ref().and_then(|to| hash::of_destination(cx, to, listener)));
     }
     let mut host_rewrite = http
         .rewrite
@@ -139,15 +113,13 @@ fn forward(cx: &Context<'_>, http: &HttpRoute, listener: Listener<'_>) -> Option
         max_grpc_timeout: Some(timeout),
         retry_policy: retries::compile(http.retries.as_ref(), hashed),
         hash_policy,
-        prefix_rewrite: rewrite
-            .and_then(|rewrite| rewrite.uri.clone())
-            .unwrap_or_default(),
-        regex_rewrite: rewrite
-            .and_then(|rewrite| rewrite.uri_regex_rewrite.as_ref())
-            .map(|regex| RegexMatchAndSubstitute {
+        prefix_rewrite: rewrite.and_then(|rewrite| rewrite.uri.clone()).unwrap_or_default(),
+        regex_rewrite: rewrite.and_then(|rewrite| rewrite.uri_regex_rewrite.as_ref()).map(|regex| {
+            RegexMatchAndSubstitute {
                 pattern: Some(message::regex(regex.r#match.as_deref().unwrap_or_default())),
                 substitution: regex.rewrite.clone().unwrap_or_default(),
-            }),
+            }
+        }),
         host_rewrite_specifier: host_rewrite
             .map(|host| route_action::HostRewriteSpecifier::HostRewriteLiteral(host.to_owned())),
         request_mirror_policies: mirrors(cx, http, listener),
@@ -156,11 +128,7 @@ fn forward(cx: &Context<'_>, http: &HttpRoute, listener: Listener<'_>) -> Option
 }
 
 /// Copies of requests: `mirror` first, then `mirrors`. A share of zero mirrors nothing, no share everything.
-fn mirrors(
-    cx: &Context<'_>,
-    http: &HttpRoute,
-    listener: Listener<'_>,
-) -> Vec<route_action::RequestMirrorPolicy> {
+fn mirrors(cx: &Context<'_>, http: &HttpRoute, listener: Listener<'_>) -> Vec<route_action::RequestMirrorPolicy> {
     let one = http.mirror.as_ref().map(|destination| {
         let share = match (http.mirror_percentage.as_ref(), http.mirror_percent) {
             (Some(share), _) => filters::percent(share.value),
@@ -181,10 +149,7 @@ fn mirrors(
         .filter(|(_, share)| share.numerator > 0)
         .map(|(destination, share)| route_action::RequestMirrorPolicy {
             cluster: cluster(cx, destination, listener),
-            runtime_fraction: Some(RuntimeFractionalPercent {
-                default_value: Some(share),
-                ..Default::default()
-            }),
+            runtime_fraction: Some(RuntimeFractionalPercent { default_value: Some(share), ..Default::default() }),
             trace_sampled: Some(false),
             disable_shadow_host_suffix_append: true,
             ..Default::default()
@@ -208,9 +173,7 @@ fn redirect_action(redirect: &HttpRedirect, listener: Listener<'_>) -> RedirectA
         (Some(prefix), _) if !prefix.is_empty() => {
             redirect_action::PathRewriteSpecifier::PrefixRewrite(prefix.to_owned())
         }
-        (_, uri) => {
-            redirect_action::PathRewriteSpecifier::PathRedirect(uri.unwrap_or_default().to_owned())
-        }
+        (_, uri) => redirect_action::PathRewriteSpecifier::PathRedirect(uri.unwrap_or_default().to_owned()),
     };
     let code = match redirect.redirect_code.unwrap_or(0) {
         302 => redirect_action::RedirectResponseCode::Found,

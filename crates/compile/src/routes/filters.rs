@@ -18,10 +18,7 @@ use crate::message;
 pub(crate) fn compile(http: &HttpRoute) -> BTreeMap<String, Any> {
     let mut filters = BTreeMap::new();
     if let Some(fault) = http.fault.as_ref() {
-        filters.insert(
-            FAULT_FILTER.to_owned(),
-            message::typed(&fault_filter(fault)),
-        );
+        filters.insert(FAULT_FILTER.to_owned(), message::typed(&fault_filter(fault)));
     }
     if let Some(cors) = http.cors_policy.as_ref() {
         filters.insert(CORS_FILTER.to_owned(), message::typed(&cors_filter(cors)));
@@ -31,18 +28,12 @@ pub(crate) fn compile(http: &HttpRoute) -> BTreeMap<String, Any> {
 
 /// A share of requests as Istio computes it: millionths, cut off, so 0.57 % may become 5699 of them.
 pub(crate) fn percent(value: f64) -> FractionalPercent {
-    FractionalPercent {
-        numerator: (value * 10_000.0) as u32,
-        denominator: DenominatorType::Million.into(),
-    }
+    FractionalPercent { numerator: (value * 10_000.0) as u32, denominator: DenominatorType::Million.into() }
 }
 
 /// A share in whole percent.
 pub(crate) fn whole_percent(value: u32) -> FractionalPercent {
-    FractionalPercent {
-        numerator: value,
-        denominator: DenominatorType::Hundred.into(),
-    }
+    FractionalPercent { numerator: value, denominator: DenominatorType::Hundred.into() }
 }
 
 /// A delay without a percentage never happens, neither does an abort: Istio's rule, and Envoy's.
@@ -53,9 +44,9 @@ fn fault_filter(fault: &HttpFaultInjection) -> HttpFault {
             (None, share) => whole_percent(u32::try_from(share.unwrap_or(0)).unwrap_or(0)),
         };
         Some(FaultDelay {
-            fault_delay_secifier: Some(fault_delay::FaultDelaySecifier::FixedDelay(
-                message::duration(delay.fixed_delay?),
-            )),
+            fault_delay_secifier: Some(fault_delay::FaultDelaySecifier::FixedDelay(message::duration(
+                delay.fixed_delay?,
+            ))),
             percentage: Some(percentage),
         })
     });
@@ -67,18 +58,11 @@ fn fault_filter(fault: &HttpFaultInjection) -> HttpFault {
         };
         Some(FaultAbort {
             error_type: Some(error),
-            percentage: abort
-                .percentage
-                .as_ref()
-                .map(|percentage| percent(percentage.value)),
+            percentage: abort.percentage.as_ref().map(|percentage| percent(percentage.value)),
             ..Default::default()
         })
     });
-    HttpFault {
-        delay,
-        abort,
-        ..Default::default()
-    }
+    HttpFault { delay, abort, ..Default::default() }
 }
 
 /// The number of a gRPC status; names as gRPC spells them, numbers as text.
@@ -102,37 +86,24 @@ fn grpc_status(name: &str) -> Option<u32> {
         "DATA_LOSS",
         "UNAUTHENTICATED",
     ];
-    let position = NAMES
-        .iter()
-        .position(|known| known.eq_ignore_ascii_case(name))?;
+    let position = NAMES.iter().position(|known| known.eq_ignore_ascii_case(name))?;
     u32::try_from(position).ok()
 }
 
 fn cors_filter(cors: &CorsPolicy) -> EnvoyCors {
     let origins = if cors.allow_origins.is_empty() {
-        cors.allow_origin
-            .iter()
-            .map(|origin| message::exact(origin))
-            .collect()
+        cors.allow_origin.iter().map(|origin| message::exact(origin)).collect()
     } else {
-        cors.allow_origins
-            .iter()
-            .filter_map(matches::string)
-            .collect()
+        cors.allow_origins.iter().filter_map(matches::string).collect()
     };
     EnvoyCors {
         allow_origin_string_match: origins,
         allow_methods: cors.allow_methods.join(","),
         allow_headers: cors.allow_headers.join(","),
         expose_headers: cors.expose_headers.join(","),
-        max_age: cors
-            .max_age
-            .map(|age| age.as_secs().to_string())
-            .unwrap_or_default(),
+        max_age: cors.max_age.map(|age| age.as_secs().to_string()).unwrap_or_default(),
         allow_credentials: cors.allow_credentials,
-        forward_not_matching_preflights: Some(
-            cors.unmatched_preflights != Some(UnmatchedPreflights::Ignore),
-        ),
+        forward_not_matching_preflights: Some(cors.unmatched_preflights != Some(UnmatchedPreflights::Ignore)),
         filter_enabled: Some(RuntimeFractionalPercent {
             default_value: Some(whole_percent(100)),
             ..Default::default()

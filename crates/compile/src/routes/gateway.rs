@@ -46,10 +46,7 @@ fn compile_port(cx: &Context<'_>, port: &HttpPort<'_>, name: &str) -> Resource<R
     let mut compiled: BTreeMap<Source, Rc<[CompiledRoute]>> = BTreeMap::new();
     for (gateway, server) in &port.servers {
         let gateway_name = gateway.full_name();
-        for virtual_service in cx
-            .world
-            .virtual_services(&gateway_name, &cx.scope.namespace)
-        {
+        for virtual_service in cx.world.virtual_services(&gateway_name, &cx.scope.namespace) {
             let offered = server.hosts_for(&virtual_service.namespace);
             let asked: Vec<&str> = virtual_service.hosts.iter().map(|host| &**host).collect();
             let common = host::intersect(&offered, &asked);
@@ -58,22 +55,17 @@ fn compile_port(cx: &Context<'_>, port: &HttpPort<'_>, name: &str) -> Resource<R
             }
             let source: Source = (gateway_name.clone(), virtual_service.index);
             let routes = compiled.entry(source.clone()).or_insert_with(|| {
-                let listener = Listener::Gateway {
-                    port: server.number,
-                    name: &gateway_name,
-                };
+                let listener = Listener::Gateway { port: server.number, name: &gateway_name };
                 virtual_service::compile(cx, virtual_service, listener).into()
             });
             for host in common {
-                let gathered = hosts
-                    .entry(host.to_ascii_lowercase())
-                    .or_insert_with(|| Gathered {
-                        port: server.number,
-                        sources: Vec::new(),
-                        require_tls: false,
-                        routes: Vec::new(),
-                        origins: Vec::new(),
-                    });
+                let gathered = hosts.entry(host.to_ascii_lowercase()).or_insert_with(|| Gathered {
+                    port: server.number,
+                    sources: Vec::new(),
+                    require_tls: false,
+                    routes: Vec::new(),
+                    origins: Vec::new(),
+                });
                 gathered.require_tls |= server.https_redirect;
                 gathered.sources.push(source.clone());
                 gathered.routes.extend(routes.iter().cloned());
@@ -85,30 +77,21 @@ fn compile_port(cx: &Context<'_>, port: &HttpPort<'_>, name: &str) -> Resource<R
         if server.https_redirect {
             // Hosts of the server that no VirtualService takes redirect too.
             for host in &server.hosts {
-                hosts
-                    .entry(host.host.to_ascii_lowercase())
-                    .or_insert_with(|| Gathered {
-                        port: server.number,
-                        sources: Vec::new(),
-                        require_tls: true,
-                        routes: Vec::new(),
-                        origins: vec![server.origin.clone()],
-                    });
+                hosts.entry(host.host.to_ascii_lowercase()).or_insert_with(|| Gathered {
+                    port: server.number,
+                    sources: Vec::new(),
+                    require_tls: true,
+                    routes: Vec::new(),
+                    origins: vec![server.origin.clone()],
+                });
             }
         }
     }
 
-    let whole = port
-        .servers
-        .iter()
-        .map(|(_, server)| (*server.origin).clone())
-        .collect();
+    let whole = port.servers.iter().map(|(_, server)| (*server.origin).clone()).collect();
     let mut drafts = collapse(hosts);
     if drafts.is_empty() {
-        let number = port
-            .servers
-            .first()
-            .map_or(port.port, |(_, server)| server.number);
+        let number = port.servers.first().map_or(port.port, |(_, server)| server.number);
         drafts.push(Draft {
             name: names::blackhole_virtual_host(number),
             domains: vec!["*".to_owned()],

@@ -21,38 +21,26 @@ pub(crate) fn of_destination(
 ) -> Option<HashPolicy> {
     let service = cx.destination(&destination.host)?;
     let rule = cx.rule(service)?;
-    let named = destination
-        .port
-        .as_ref()
-        .map(|_| actions::port(cx, destination, listener));
+    let named = destination.port.as_ref().map(|_| actions::port(cx, destination, listener));
     let of = |policy| policy::consistent_hash(policy, named);
-    let subset = destination
-        .subset
-        .as_deref()
-        .and_then(|name| rule.subset(name));
-    let hash = subset
-        .and_then(|subset| of(subset.traffic_policy.as_ref()))
-        .or_else(|| of(rule.traffic_policy.as_ref()))?;
+    let subset = destination.subset.as_deref().and_then(|name| rule.subset(name));
+    let hash =
+        subset.and_then(|subset| of(subset.traffic_policy.as_ref())).or_else(|| of(rule.traffic_policy.as_ref()))?;
     compile(hash)
 }
 
 /// The hash policy of a service that no VirtualService names.
 pub(crate) fn of_service(cx: &Context<'_>, service: &Service, port: u32) -> Option<HashPolicy> {
     let rule = cx.rule(service)?;
-    compile(policy::consistent_hash(
-        rule.traffic_policy.as_ref(),
-        Some(port),
-    )?)
+    compile(policy::consistent_hash(rule.traffic_policy.as_ref(), Some(port))?)
 }
 
 fn compile(hash: &ConsistentHash) -> Option<HashPolicy> {
     let specifier = match hash.key.as_ref()? {
-        HashKey::HttpHeaderName(name) => {
-            hash_policy::PolicySpecifier::Header(hash_policy::Header {
-                header_name: name.clone(),
-                ..Default::default()
-            })
-        }
+        HashKey::HttpHeaderName(name) => hash_policy::PolicySpecifier::Header(hash_policy::Header {
+            header_name: name.clone(),
+            ..Default::default()
+        }),
         HashKey::HttpCookie(cookie) => hash_policy::PolicySpecifier::Cookie(hash_policy::Cookie {
             name: cookie.name.clone(),
             path: cookie.path.clone().unwrap_or_default(),
@@ -68,19 +56,12 @@ fn compile(hash: &ConsistentHash) -> Option<HashPolicy> {
                 .collect(),
         }),
         HashKey::UseSourceIp(true) => {
-            hash_policy::PolicySpecifier::ConnectionProperties(hash_policy::ConnectionProperties {
-                source_ip: true,
-            })
+            hash_policy::PolicySpecifier::ConnectionProperties(hash_policy::ConnectionProperties { source_ip: true })
         }
         HashKey::UseSourceIp(false) => return None,
         HashKey::HttpQueryParameterName(name) => {
-            hash_policy::PolicySpecifier::QueryParameter(hash_policy::QueryParameter {
-                name: name.clone(),
-            })
+            hash_policy::PolicySpecifier::QueryParameter(hash_policy::QueryParameter { name: name.clone() })
         }
     };
-    Some(HashPolicy {
-        policy_specifier: Some(specifier),
-        ..Default::default()
-    })
+    Some(HashPolicy { policy_specifier: Some(specifier), ..Default::default() })
 }

@@ -1,9 +1,7 @@
 //! Which headers does a rule set, add and remove? Header operations of rules and of their destinations.
 
 use lateen_config::{HeaderOperations, Headers, HttpRoute};
-use lateen_xds::envoy::config::core::v3::{
-    HeaderValue, HeaderValueOption, header_value_option::HeaderAppendAction,
-};
+use lateen_xds::envoy::config::core::v3::{HeaderValue, HeaderValueOption, header_value_option::HeaderAppendAction};
 
 /// The four lists of a route or weighted cluster.
 #[derive(Debug, Default)]
@@ -23,9 +21,7 @@ pub(crate) fn of_route(http: &HttpRoute) -> Operations {
         operations.request_add.extend(destination.request_add);
         operations.request_remove.extend(destination.request_remove);
         operations.response_add.extend(destination.response_add);
-        operations
-            .response_remove
-            .extend(destination.response_remove);
+        operations.response_remove.extend(destination.response_remove);
     }
     operations
 }
@@ -49,32 +45,17 @@ pub(crate) fn host_rewrite(headers: Option<&Headers>) -> Option<&str> {
     let request = headers?.request.as_ref()?;
     [&request.set, &request.add]
         .into_iter()
-        .find_map(|values| {
-            values
-                .iter()
-                .find(|(name, _)| is_host(name))
-                .map(|(_, value)| value.as_str())
-        })
+        .find_map(|values| values.iter().find(|(name, _)| is_host(name)).map(|(_, value)| value.as_str()))
         .filter(|host| !host.is_empty())
 }
 
 fn added(operations: &HeaderOperations) -> Vec<HeaderValueOption> {
-    let set = operations
-        .set
-        .iter()
-        .map(|entry| (entry, HeaderAppendAction::OverwriteIfExistsOrAdd));
-    let add = operations
-        .add
-        .iter()
-        .map(|entry| (entry, HeaderAppendAction::AppendIfExistsOrAdd));
+    let set = operations.set.iter().map(|entry| (entry, HeaderAppendAction::OverwriteIfExistsOrAdd));
+    let add = operations.add.iter().map(|entry| (entry, HeaderAppendAction::AppendIfExistsOrAdd));
     set.chain(add)
         .filter(|((name, _), _)| !is_internal(name))
         .map(|((name, value), action)| HeaderValueOption {
-            header: Some(HeaderValue {
-                key: name.clone(),
-                value: value.clone(),
-                ..Default::default()
-            }),
+            header: Some(HeaderValue { key: name.clone(), value: value.clone(), ..Default::default() }),
             append_action: action.into(),
             ..Default::default()
         })
@@ -82,12 +63,7 @@ fn added(operations: &HeaderOperations) -> Vec<HeaderValueOption> {
 }
 
 fn removed(operations: &HeaderOperations) -> Vec<String> {
-    operations
-        .remove
-        .iter()
-        .filter(|name| !is_internal(name))
-        .cloned()
-        .collect()
+    operations.remove.iter().filter(|name| !is_internal(name)).cloned().collect()
 }
 
 /// Envoy refuses a whole route configuration that changes one of these as a header.

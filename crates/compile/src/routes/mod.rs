@@ -16,9 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lateen_xds::Resource;
-use lateen_xds::envoy::config::route::v3::{
-    Decorator, Route, RouteAction, RouteConfiguration, route, route_action,
-};
+use lateen_xds::envoy::config::route::v3::{Decorator, Route, RouteAction, RouteConfiguration, route, route_action};
 
 use self::table::{CompiledRoute, every_path, no_timeout};
 use crate::context::Context;
@@ -37,18 +35,18 @@ pub(crate) fn compile(cx: &Context<'_>) -> BTreeMap<Arc<str>, Resource<RouteConf
 /// True for a header of a match that stands for a claim of a JWT: `@request.auth.claims.groups`, in any case.
 pub(crate) fn is_claim(header: &str) -> bool {
     const PREFIX: &str = "@request.auth.claims";
-    header
-        .get(..PREFIX.len())
-        .is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
+    header.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
 }
 
 /// The route of a service that no VirtualService names: all requests to the whole service.
 fn default_route(cx: &Context<'_>, service: &Service, port: u32) -> CompiledRoute {
     let hash_policy: Vec<_> = hash::of_service(cx, service, port).into_iter().collect();
     let action = RouteAction {
-        cluster_specifier: Some(route_action::ClusterSpecifier::Cluster(
-            names::outbound_cluster(port, "", &service.host),
-        )),
+        cluster_specifier: Some(route_action::ClusterSpecifier::Cluster(names::outbound_cluster(
+            port,
+            "",
+            &service.host,
+        ))),
         timeout: Some(no_timeout()),
         max_grpc_timeout: Some(no_timeout()),
         retry_policy: retries::compile(None, !hash_policy.is_empty()),
@@ -60,10 +58,7 @@ fn default_route(cx: &Context<'_>, service: &Service, port: u32) -> CompiledRout
             name: names::DEFAULT_ROUTE.to_owned(),
             r#match: Some(every_path()),
             action: Some(route::Action::Route(action)),
-            decorator: Some(Decorator {
-                operation: format!("{}:{port}/*", service.host),
-                ..Default::default()
-            }),
+            decorator: Some(Decorator { operation: format!("{}:{port}/*", service.host), ..Default::default() }),
             ..Default::default()
         },
         origin: (*service.origin).clone(),

@@ -8,8 +8,7 @@ use lateen_xds::envoy::extensions::retry::priority::previous_priorities::v3::Pre
 use crate::message;
 
 /// Conditions under which Istio retries when a policy names none.
-const DEFAULT_RETRY_ON: &str =
-    "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes";
+const DEFAULT_RETRY_ON: &str = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes";
 
 /// Attempts after the first one when a policy names none.
 const DEFAULT_ATTEMPTS: u32 = 2;
@@ -24,16 +23,9 @@ const STATUS_CODES: &str = "retriable-status-codes";
 /// destination and picks it by hash: then a retry may go to the same host again, unless asked otherwise.
 pub(crate) fn compile(retries: Option<&HttpRetry>, hashed: bool) -> Option<RetryPolicy> {
     let Some(retries) = retries else {
-        return Some(policy(
-            DEFAULT_ATTEMPTS,
-            DEFAULT_RETRY_ON.to_owned(),
-            Vec::new(),
-            !hashed,
-        ));
+        return Some(policy(DEFAULT_ATTEMPTS, DEFAULT_RETRY_ON.to_owned(), Vec::new(), !hashed));
     };
-    let attempts = u32::try_from(retries.attempts)
-        .ok()
-        .filter(|attempts| *attempts > 0)?;
+    let attempts = u32::try_from(retries.attempts).ok().filter(|attempts| *attempts > 0)?;
     let (conditions, codes) = match retries.retry_on.as_deref() {
         None | Some("") => (DEFAULT_RETRY_ON.to_owned(), Vec::new()),
         Some(text) => parse_retry_on(text),
@@ -48,11 +40,9 @@ pub(crate) fn compile(retries: Option<&HttpRetry>, hashed: bool) -> Option<Retry
     if retries.retry_remote_localities == Some(true) {
         policy.retry_priority = Some(retry_policy::RetryPriority {
             name: "envoy.retry_priorities.previous_priorities".to_owned(),
-            config_type: Some(retry_policy::retry_priority::ConfigType::TypedConfig(
-                message::typed(&PreviousPrioritiesConfig {
-                    update_frequency: 2,
-                }),
-            )),
+            config_type: Some(retry_policy::retry_priority::ConfigType::TypedConfig(message::typed(
+                &PreviousPrioritiesConfig { update_frequency: 2 },
+            ))),
         });
     }
     Some(policy)
@@ -63,11 +53,7 @@ pub(crate) fn compile(retries: Option<&HttpRetry>, hashed: bool) -> Option<Retry
 fn parse_retry_on(text: &str) -> (String, Vec<u32>) {
     let mut conditions: Vec<&str> = Vec::new();
     let mut codes = Vec::new();
-    for token in text
-        .split(',')
-        .map(str::trim)
-        .filter(|token| !token.is_empty())
-    {
+    for token in text.split(',').map(str::trim).filter(|token| !token.is_empty()) {
         match token.parse::<u32>() {
             Ok(code) if is_known_status(code) => codes.push(code),
             _ => conditions.push(token),
@@ -88,27 +74,18 @@ fn is_known_status(code: u32) -> bool {
     )
 }
 
-fn policy(
-    attempts: u32,
-    retry_on: String,
-    codes: Vec<u32>,
-    avoid_previous_hosts: bool,
-) -> RetryPolicy {
+fn policy(attempts: u32, retry_on: String, codes: Vec<u32>, avoid_previous_hosts: bool) -> RetryPolicy {
     let predicate = retry_policy::RetryHostPredicate {
         name: "envoy.retry_host_predicates.previous_hosts".to_owned(),
-        config_type: Some(retry_policy::retry_host_predicate::ConfigType::TypedConfig(
-            message::typed(&PreviousHostsPredicate {}),
-        )),
+        config_type: Some(retry_policy::retry_host_predicate::ConfigType::TypedConfig(message::typed(
+            &PreviousHostsPredicate {},
+        ))),
     };
     RetryPolicy {
         retry_on,
         num_retries: Some(attempts),
         retriable_status_codes: codes,
-        retry_host_predicate: if avoid_previous_hosts {
-            vec![predicate]
-        } else {
-            Vec::new()
-        },
+        retry_host_predicate: if avoid_previous_hosts { vec![predicate] } else { Vec::new() },
         host_selection_retry_max_attempts: HOST_SELECTION_ATTEMPTS,
         ..Default::default()
     }
@@ -121,19 +98,10 @@ mod tests {
     #[test]
     fn numbers_in_the_conditions_become_status_codes() {
         let parse = |text| parse_retry_on(text);
-        assert_eq!(
-            parse("5xx,503"),
-            ("5xx,retriable-status-codes".to_owned(), vec![503])
-        );
-        assert_eq!(
-            parse("503, 429"),
-            ("retriable-status-codes".to_owned(), vec![503, 429])
-        );
+        assert_eq!(parse("5xx,503"), ("5xx,retriable-status-codes".to_owned(), vec![503]));
+        assert_eq!(parse("503, 429"), ("retriable-status-codes".to_owned(), vec![503, 429]));
         assert_eq!(parse("gateway-error"), ("gateway-error".to_owned(), vec![]));
-        assert_eq!(
-            parse("retriable-status-codes,502"),
-            ("retriable-status-codes".to_owned(), vec![502])
-        );
+        assert_eq!(parse("retriable-status-codes,502"), ("retriable-status-codes".to_owned(), vec![502]));
         assert_eq!(parse("599"), ("599".to_owned(), vec![]));
     }
 }

@@ -44,13 +44,7 @@ pub(crate) fn compile(cx: &Context<'_>) -> BTreeMap<Arc<str>, Resource<RouteConf
     }
     if proxied {
         // Here the port tells one service from another, so it takes part in the comparison.
-        let table = table::build(
-            names::HTTP_PROXY_ROUTES,
-            everything,
-            catch_all,
-            false,
-            Vec::new(),
-        );
+        let table = table::build(names::HTTP_PROXY_ROUTES, everything, catch_all, false, Vec::new());
         routes.insert(names::HTTP_PROXY_ROUTES.into(), table);
     }
     routes
@@ -59,10 +53,7 @@ pub(crate) fn compile(cx: &Context<'_>) -> BTreeMap<Arc<str>, Resource<RouteConf
 /// Forwarding to the original destination needs one: a client that addresses the proxy itself has none, so its
 /// unknown hosts are answered 502 whatever the policy.
 fn catch_all(cx: &Context<'_>) -> CatchAll {
-    match (
-        cx.scope.interception,
-        cx.world.mesh().outbound_traffic_policy,
-    ) {
+    match (cx.scope.interception, cx.world.mesh().outbound_traffic_policy) {
         (Interception::None, _) | (_, OutboundTrafficPolicy::RegistryOnly) => CatchAll::BlockAll,
         (Interception::Redirect, OutboundTrafficPolicy::AllowAny) => CatchAll::AllowAny,
     }
@@ -70,11 +61,7 @@ fn catch_all(cx: &Context<'_>) -> CatchAll {
 
 /// Domains as clients of an HTTP proxy write them: with the port, and without it for port 80.
 fn with_port(draft: Draft, port: u32) -> Draft {
-    let mut domains: Vec<String> = draft
-        .domains
-        .iter()
-        .map(|domain| format!("{domain}:{port}"))
-        .collect();
+    let mut domains: Vec<String> = draft.domains.iter().map(|domain| format!("{domain}:{port}")).collect();
     if port == 80 {
         domains.extend(draft.domains);
     }
@@ -94,8 +81,7 @@ fn drafts(cx: &Context<'_>, port: u32) -> Vec<Draft> {
     let mut routed: BTreeSet<&str> = BTreeSet::new();
     for (index, virtual_service) in candidates.iter().enumerate() {
         let listener = Listener::Sidecar { port };
-        let routes: Rc<[CompiledRoute]> =
-            virtual_service::compile(cx, virtual_service, listener).into();
+        let routes: Rc<[CompiledRoute]> = virtual_service::compile(cx, virtual_service, listener).into();
         if routes.is_empty() {
             continue;
         }
@@ -119,11 +105,7 @@ fn drafts(cx: &Context<'_>, port: u32) -> Vec<Draft> {
             drafts.push(draft(&service.host, domains(cx, service)));
         }
     }
-    for service in services
-        .by_host
-        .values()
-        .filter(|service| !routed.contains(&*service.host))
-    {
+    for service in services.by_host.values().filter(|service| !routed.contains(&*service.host)) {
         drafts.push(Draft {
             name: names::virtual_host(&service.host, port),
             domains: domains(cx, service),
@@ -151,46 +133,27 @@ impl<'a> Services<'a> {
     fn on(cx: &Context<'a>, port: u32) -> Services<'a> {
         let by_host: BTreeMap<&str, &Service> = cx
             .services()
-            .filter(|service| {
-                service
-                    .port(port)
-                    .is_some_and(|port| port.protocol.is_routed_as_http())
-            })
+            .filter(|service| service.port(port).is_some_and(|port| port.protocol.is_routed_as_http()))
             .map(|service| (&*service.host, service))
             .collect();
-        let wildcards = by_host
-            .keys()
-            .copied()
-            .filter(|host| host::is_wildcard(host))
-            .collect();
+        let wildcards = by_host.keys().copied().filter(|host| host::is_wildcard(host)).collect();
         Services { by_host, wildcards }
     }
 
     fn any_overlap(&self, virtual_service: &VirtualService) -> bool {
         virtual_service.hosts.iter().any(|host| {
             if host::is_wildcard(host) {
-                self.by_host
-                    .keys()
-                    .any(|service| host::overlaps(host, service))
+                self.by_host.keys().any(|service| host::overlaps(host, service))
             } else {
-                self.by_host.contains_key(&**host)
-                    || self.wildcards.iter().any(|wide| host::covers(wide, host))
+                self.by_host.contains_key(&**host) || self.wildcards.iter().any(|wide| host::covers(wide, host))
             }
         })
     }
 
     /// Which services a VirtualService routes for, and which of its hosts belong to none. A wildcard takes the
     /// services below it for which no more specific VirtualService exists.
-    fn split(
-        &self,
-        virtual_service: &'a VirtualService,
-        index: usize,
-        most_specific: &MostSpecific<'a>,
-    ) -> Hosts<'a> {
-        let mut hosts = Hosts {
-            registered: Vec::new(),
-            unregistered: Vec::new(),
-        };
+    fn split(&self, virtual_service: &'a VirtualService, index: usize, most_specific: &MostSpecific<'a>) -> Hosts<'a> {
+        let mut hosts = Hosts { registered: Vec::new(), unregistered: Vec::new() };
         let mut seen = BTreeSet::new();
         for host in &virtual_service.hosts {
             if let Some(service) = self.by_host.get(&**host) {
@@ -201,14 +164,9 @@ impl<'a> Services<'a> {
             }
             let mut covered = false;
             if host::is_wildcard(host) {
-                for service in self
-                    .by_host
-                    .values()
-                    .filter(|service| host::covers(host, &service.host))
-                {
+                for service in self.by_host.values().filter(|service| host::covers(host, &service.host)) {
                     covered = true;
-                    if most_specific.of(&service.host) == Some(index) && seen.insert(&*service.host)
-                    {
+                    if most_specific.of(&service.host) == Some(index) && seen.insert(&*service.host) {
                         hosts.registered.push(service);
                     }
                 }
@@ -236,23 +194,17 @@ impl<'a> MostSpecific<'a> {
                 by_host.entry(host).or_insert(index);
             }
         }
-        let (mut wildcards, exact): (Vec<_>, Vec<_>) = by_host
-            .into_iter()
-            .partition(|(host, _)| host::is_wildcard(host));
+        let (mut wildcards, exact): (Vec<_>, Vec<_>) =
+            by_host.into_iter().partition(|(host, _)| host::is_wildcard(host));
         wildcards.sort_by(|(a, _), (b, _)| host::by_specificity(a, b));
-        MostSpecific {
-            exact: exact.into_iter().collect(),
-            wildcards,
-        }
+        MostSpecific { exact: exact.into_iter().collect(), wildcards }
     }
 
     fn of(&self, service: &str) -> Option<usize> {
-        self.exact.get(service).copied().or_else(|| {
-            self.wildcards
-                .iter()
-                .find(|(wide, _)| host::covers(wide, service))
-                .map(|(_, index)| *index)
-        })
+        self.exact
+            .get(service)
+            .copied()
+            .or_else(|| self.wildcards.iter().find(|(wide, _)| host::covers(wide, service)).map(|(_, index)| *index))
     }
 }
 
@@ -291,11 +243,7 @@ fn add_names(cx: &Context<'_>, service: &Service, domains: &mut Vec<String>) {
         } else {
             vec![short, service_form]
         };
-        names.extend(
-            expanded
-                .into_iter()
-                .filter(|name| cx.service(name).is_none()),
-        );
+        names.extend(expanded.into_iter().filter(|name| cx.service(name).is_none()));
     }
     if service.is_headless() {
         let below: Vec<String> = names.iter().map(|name| format!("*.{name}")).collect();

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use lateen_xds::envoy::config::route::v3::{
-    DirectResponseAction, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route,
-    route_action, route_match, virtual_host::TlsRequirementType,
+    DirectResponseAction, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route, route_action,
+    route_match, virtual_host::TlsRequirementType,
 };
 use lateen_xds::{Origin, Part, Resource};
 
@@ -63,9 +63,7 @@ pub(crate) fn build(
         if !names_taken.insert(draft.name.clone()) {
             continue;
         }
-        draft
-            .domains
-            .retain(|domain| domains_taken.insert(domain.to_ascii_lowercase()));
+        draft.domains.retain(|domain| domains_taken.insert(domain.to_ascii_lowercase()));
         if !draft.domains.is_empty() {
             kept.push(draft);
         }
@@ -75,43 +73,20 @@ pub(crate) fn build(
         kept.extend(catch_all.draft());
     }
 
-    let mut origins: Vec<(Part, Origin)> = whole
-        .into_iter()
-        .map(|origin| (Part::Whole, origin))
-        .collect();
+    let mut origins: Vec<(Part, Origin)> = whole.into_iter().map(|origin| (Part::Whole, origin)).collect();
     let mut virtual_hosts = Vec::with_capacity(kept.len());
     for (index, draft) in kept.into_iter().enumerate() {
-        origins.extend(
-            draft
-                .origins
-                .iter()
-                .map(|origin| (Part::VirtualHost(index), (**origin).clone())),
-        );
+        origins.extend(draft.origins.iter().map(|origin| (Part::VirtualHost(index), (**origin).clone())));
         for (route, compiled) in draft.routes.iter().enumerate() {
             if !compiled.origin.kind.is_empty() {
-                origins.push((
-                    Part::Route {
-                        virtual_host: index,
-                        route,
-                    },
-                    compiled.origin.clone(),
-                ));
+                origins.push((Part::Route { virtual_host: index, route }, compiled.origin.clone()));
             }
         }
         virtual_hosts.push(VirtualHost {
             name: draft.name,
             domains: draft.domains,
-            routes: draft
-                .routes
-                .iter()
-                .map(|compiled| compiled.route.clone())
-                .collect(),
-            require_tls: if draft.require_tls {
-                TlsRequirementType::All
-            } else {
-                TlsRequirementType::None
-            }
-            .into(),
+            routes: draft.routes.iter().map(|compiled| compiled.route.clone()).collect(),
+            require_tls: if draft.require_tls { TlsRequirementType::All } else { TlsRequirementType::None }.into(),
             include_request_attempt_count: true,
             ..Default::default()
         });
@@ -130,10 +105,7 @@ pub(crate) fn build(
 
 /// A match for every path.
 pub(crate) fn every_path() -> RouteMatch {
-    RouteMatch {
-        path_specifier: Some(route_match::PathSpecifier::Prefix("/".to_owned())),
-        ..Default::default()
-    }
+    RouteMatch { path_specifier: Some(route_match::PathSpecifier::Prefix("/".to_owned())), ..Default::default() }
 }
 
 impl CatchAll {
@@ -153,10 +125,7 @@ impl CatchAll {
             ),
             CatchAll::BlockAll => (
                 names::BLOCK_ALL,
-                route::Action::DirectResponse(DirectResponseAction {
-                    status: 502,
-                    ..Default::default()
-                }),
+                route::Action::DirectResponse(DirectResponseAction { status: 502, ..Default::default() }),
             ),
         };
         let route = CompiledRoute {

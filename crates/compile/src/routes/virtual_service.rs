@@ -2,9 +2,7 @@
 //! up to the first that matches everything.
 
 use lateen_config::{HttpMatchRequest, HttpRoute};
-use lateen_xds::envoy::config::route::v3::{
-    Decorator, Route, RouteMatch, route, route_action, route_match,
-};
+use lateen_xds::envoy::config::route::v3::{Decorator, Route, RouteMatch, route, route_action, route_match};
 
 use super::table::CompiledRoute;
 use super::{actions, filters, headers, is_claim, matches};
@@ -72,9 +70,7 @@ pub(crate) fn compile(
             if !applies(cx, virtual_service, request, listener) {
                 continue;
             }
-            let Some(compiled) =
-                compile_rule(cx, virtual_service, rule, Some((index, request)), listener)
-            else {
+            let Some(compiled) = compile_rule(cx, virtual_service, rule, Some((index, request)), listener) else {
                 continue;
             };
             let catch_all = compiled.catch_all;
@@ -96,34 +92,22 @@ fn applies(
     listener: Listener<'_>,
 ) -> bool {
     // Claims are no headers: a match that asks for one cannot be decided without the JWT filter.
-    if request
-        .headers
-        .keys()
-        .chain(request.without_headers.keys())
-        .any(|name| is_claim(name))
-    {
+    if request.headers.keys().chain(request.without_headers.keys()).any(|name| is_claim(name)) {
         return false;
     }
-    if request
-        .port
-        .is_some_and(|port| port != 0 && port != listener.port())
-    {
+    if request.port.is_some_and(|port| port != 0 && port != listener.port()) {
         return false;
     }
     if !request.gateways.is_empty() {
-        return request.gateways.iter().any(|gateway| {
-            *host::resolve_gateway(gateway, &virtual_service.namespace) == *listener.gateway()
-        });
+        return request
+            .gateways
+            .iter()
+            .any(|gateway| *host::resolve_gateway(gateway, &virtual_service.namespace) == *listener.gateway());
     }
-    let labels = request
-        .source_labels
-        .iter()
-        .map(|(key, value)| (key.as_str(), value.as_str()));
+    let labels = request.source_labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
     let namespace = &request.source_namespace;
     cx.scope.selected_by(labels)
-        && namespace
-            .as_deref()
-            .is_none_or(|name| name.is_empty() || *name == *cx.scope.namespace)
+        && namespace.as_deref().is_none_or(|name| name.is_empty() || *name == *cx.scope.namespace)
 }
 
 fn compile_rule(
@@ -153,24 +137,15 @@ fn compile_rule(
             action: Some(action),
             metadata: Some(message::istio_metadata([(
                 "config",
-                message::text(names::config_path(
-                    "virtual-service",
-                    &virtual_service.namespace,
-                    &virtual_service.name,
-                )),
+                message::text(names::config_path("virtual-service", &virtual_service.namespace, &virtual_service.name)),
             )])),
-            decorator: Some(Decorator {
-                operation,
-                ..Default::default()
-            }),
+            decorator: Some(Decorator { operation, ..Default::default() }),
             typed_per_filter_config: filters::compile(http),
             request_headers_to_add: operations.request_add,
             request_headers_to_remove: operations.request_remove,
             response_headers_to_add: operations.response_add,
             response_headers_to_remove: operations.response_remove,
-            stat_prefix: request
-                .and_then(|(_, request)| request.stat_prefix.clone())
-                .unwrap_or_default(),
+            stat_prefix: request.and_then(|(_, request)| request.stat_prefix.clone()).unwrap_or_default(),
             ..Default::default()
         },
         origin,
@@ -180,10 +155,7 @@ fn compile_rule(
 /// `<rule>` or `<rule>.<match>`.
 fn route_name(http: &HttpRoute, request: Option<&HttpMatchRequest>) -> String {
     let name = http.name.as_deref().unwrap_or_default();
-    match request
-        .and_then(|request| request.name.as_deref())
-        .filter(|name| !name.is_empty())
-    {
+    match request.and_then(|request| request.name.as_deref()).filter(|name| !name.is_empty()) {
         Some(of_match) => format!("{name}.{of_match}"),
         None => name.to_owned(),
     }

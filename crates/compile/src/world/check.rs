@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use lateen_config::Gateway;
 use lateen_config::{Destination, HttpRoute, VirtualService};
-use lateen_config::{
-    DestinationRule, LoadBalancerPolicy, LoadBalancerSettings, SimpleLb, TrafficPolicy,
-};
+use lateen_config::{DestinationRule, LoadBalancerPolicy, LoadBalancerSettings, SimpleLb, TrafficPolicy};
 use lateen_config::{Diagnostic, Object};
 
 use super::World;
@@ -39,17 +37,8 @@ pub(crate) fn run(world: &World, objects: &Objects<'_>) -> Vec<Diagnostic> {
     for service in &world.services {
         hosts.entry(&service.host).or_insert(service);
     }
-    let gateways = world
-        .gateways
-        .iter()
-        .map(|gateway| gateway.full_name())
-        .collect();
-    let mut check = Check {
-        world,
-        hosts,
-        gateways,
-        findings: Vec::new(),
-    };
+    let gateways = world.gateways.iter().map(|gateway| gateway.full_name()).collect();
+    let mut check = Check { world, hosts, gateways, findings: Vec::new() };
     check.mesh();
     for (object, spec) in &objects.virtual_services {
         check.virtual_service(object, spec);
@@ -73,11 +62,7 @@ pub(crate) fn run(world: &World, objects: &Objects<'_>) -> Vec<Diagnostic> {
     }
     for (object, entry) in &objects.service_entries {
         for (index, port) in entry.ports.iter().enumerate() {
-            let protocol = port
-                .protocol
-                .as_deref()
-                .and_then(Protocol::parse)
-                .unwrap_or(Protocol::Auto);
+            let protocol = port.protocol.as_deref().and_then(Protocol::parse).unwrap_or(Protocol::Auto);
             check.service_port(object, index, port.number, protocol);
         }
     }
@@ -102,8 +87,9 @@ impl Check<'_> {
         if let (AccessLogEncoding::Json, Some(format)) = (log.encoding, &log.format)
             && access_log::parse_json_format(format).is_none()
         {
-            let finding = Diagnostic::warning(MESH_SETTING, "`accessLogFormat` is not a JSON object: Istio's default is used")
-                .help("with `accessLogEncoding: JSON` the format is one JSON object of keys and operators");
+            let finding =
+                Diagnostic::warning(MESH_SETTING, "`accessLogFormat` is not a JSON object: Istio's default is used")
+                    .help("with `accessLogEncoding: JSON` the format is one JSON object of keys and operators");
             self.findings.push(finding);
         }
     }
@@ -115,8 +101,7 @@ impl Check<'_> {
             if *name == *host::MESH || self.gateways.contains(&*name) {
                 continue;
             }
-            let known =
-                host::closest(&name, self.gateways.iter().map(String::as_str)).map(str::to_owned);
+            let known = host::closest(&name, self.gateways.iter().map(String::as_str)).map(str::to_owned);
             self.missing(
                 object,
                 &format!("spec.gateways[{index}]"),
@@ -141,10 +126,7 @@ impl Check<'_> {
             self.not_compiled(object, &format!("{path}.delegate"), "delegation is");
         }
         for (index, request) in http.r#match.iter().enumerate() {
-            for (field, headers) in [
-                ("headers", &request.headers),
-                ("withoutHeaders", &request.without_headers),
-            ] {
+            for (field, headers) in [("headers", &request.headers), ("withoutHeaders", &request.without_headers)] {
                 if headers.keys().any(|name| is_claim(name)) {
                     let path = format!("{path}.match[{index}].{field}");
                     self.not_compiled(object, &path, "matching of JWT claims is");
@@ -152,33 +134,18 @@ impl Check<'_> {
             }
         }
         if http.route.len() > 1 && http.route.iter().all(|entry| entry.weight <= 0) {
-            let finding = Diagnostic::warning(
-                NO_WEIGHT,
-                "no destination of the rule has a weight: the rule is left out",
-            )
-            .label("the weights of all destinations are 0");
+            let finding =
+                Diagnostic::warning(NO_WEIGHT, "no destination of the rule has a weight: the rule is left out")
+                    .label("the weights of all destinations are 0");
             self.push(object, &format!("{path}.route"), finding);
         }
         let routes = http.route.iter().enumerate().filter_map(|(index, entry)| {
-            Some((
-                format!("{path}.route[{index}].destination"),
-                entry.destination.as_ref()?,
-            ))
+            Some((format!("{path}.route[{index}].destination"), entry.destination.as_ref()?))
         });
-        let mirror = http
-            .mirror
-            .iter()
-            .map(|destination| (format!("{path}.mirror"), destination));
-        let mirrors = http
-            .mirrors
-            .iter()
-            .enumerate()
-            .filter_map(|(index, mirror)| {
-                Some((
-                    format!("{path}.mirrors[{index}].destination"),
-                    mirror.destination.as_ref()?,
-                ))
-            });
+        let mirror = http.mirror.iter().map(|destination| (format!("{path}.mirror"), destination));
+        let mirrors = http.mirrors.iter().enumerate().filter_map(|(index, mirror)| {
+            Some((format!("{path}.mirrors[{index}].destination"), mirror.destination.as_ref()?))
+        });
         let destinations: Vec<_> = routes.chain(mirror).chain(mirrors).collect();
         for (path, destination) in destinations {
             self.destination(object, &path, destination);
@@ -193,19 +160,11 @@ impl Check<'_> {
             self.unknown_host(object, &format!("{path}.host"), &destination.host, &name);
             return;
         };
-        if let Some(port) = destination
-            .port
-            .as_ref()
-            .map(|port| port.number)
-            .filter(|port| *port != 0)
+        if let Some(port) = destination.port.as_ref().map(|port| port.number).filter(|port| *port != 0)
             && service.alias_of.is_none()
             && service.port(port).is_none()
         {
-            let known: Vec<String> = service
-                .ports
-                .iter()
-                .map(|port| port.number.to_string())
-                .collect();
+            let known: Vec<String> = service.ports.iter().map(|port| port.number.to_string()).collect();
             self.missing(
                 object,
                 &format!("{path}.port.number"),
@@ -214,17 +173,10 @@ impl Check<'_> {
                 Some(format!("its ports are {}", known.join(", "))),
             );
         }
-        let Some(subset) = destination
-            .subset
-            .as_deref()
-            .filter(|subset| !subset.is_empty())
-        else {
+        let Some(subset) = destination.subset.as_deref().filter(|subset| !subset.is_empty()) else {
             return;
         };
-        let client = Client {
-            namespace,
-            labels: None,
-        };
+        let client = Client { namespace, labels: None };
         let rule = world.destination_rule(service, &client);
         if rule.is_some_and(|rule| rule.subset(subset).is_some()) {
             return;
@@ -249,11 +201,7 @@ impl Check<'_> {
     }
 
     fn destination_rule(&mut self, object: &Arc<Object>, spec: &DestinationRule) {
-        let name = host::resolve(
-            &spec.host,
-            &object.metadata.namespace,
-            &self.world.mesh.cluster_domain,
-        );
+        let name = host::resolve(&spec.host, &object.metadata.namespace, &self.world.mesh.cluster_domain);
         let known = if host::is_wildcard(&name) {
             self.hosts.keys().any(|host| host::overlaps(&name, host))
         } else {
@@ -267,11 +215,7 @@ impl Check<'_> {
         }
         for (index, subset) in spec.subsets.iter().enumerate() {
             if let Some(policy) = &subset.traffic_policy {
-                self.traffic_policy(
-                    object,
-                    &format!("spec.subsets[{index}].trafficPolicy"),
-                    policy,
-                );
+                self.traffic_policy(object, &format!("spec.subsets[{index}].trafficPolicy"), policy);
             }
         }
     }
@@ -287,10 +231,8 @@ impl Check<'_> {
         if policy.proxy_protocol.is_some() {
             blocks.push((format!("{path}.proxyProtocol"), "`proxyProtocol` is"));
         }
-        let mut balancers: Vec<(String, Option<&LoadBalancerSettings>)> = vec![(
-            format!("{path}.loadBalancer"),
-            policy.load_balancer.as_ref(),
-        )];
+        let mut balancers: Vec<(String, Option<&LoadBalancerSettings>)> =
+            vec![(format!("{path}.loadBalancer"), policy.load_balancer.as_ref())];
         for (index, port) in policy.port_level_settings.iter().enumerate() {
             let path = format!("{path}.portLevelSettings[{index}]");
             if port.tls.is_some() {
@@ -301,25 +243,13 @@ impl Check<'_> {
         for (path, settings) in balancers {
             let Some(settings) = settings else { continue };
             if settings.locality_lb_setting.is_some() {
-                blocks.push((
-                    format!("{path}.localityLbSetting"),
-                    "`localityLbSetting` is",
-                ));
+                blocks.push((format!("{path}.localityLbSetting"), "`localityLbSetting` is"));
             }
             if settings.zone_aware_lb_setting.is_some() {
-                blocks.push((
-                    format!("{path}.zoneAwareLbSetting"),
-                    "`zoneAwareLbSetting` is",
-                ));
+                blocks.push((format!("{path}.zoneAwareLbSetting"), "`zoneAwareLbSetting` is"));
             }
-            if matches!(
-                settings.policy,
-                Some(LoadBalancerPolicy::Simple(SimpleLb::Passthrough))
-            ) {
-                blocks.push((
-                    format!("{path}.simple"),
-                    "`PASSTHROUGH` without redirected connections is",
-                ));
+            if matches!(settings.policy, Some(LoadBalancerPolicy::Simple(SimpleLb::Passthrough))) {
+                blocks.push((format!("{path}.simple"), "`PASSTHROUGH` without redirected connections is"));
             }
         }
         for (path, what) in blocks {
@@ -332,41 +262,34 @@ impl Check<'_> {
             let protocol = Protocol::parse(&server.port.protocol);
             if !protocol.is_some_and(Protocol::is_http) {
                 let what = format!("a server of protocol {} is", server.port.protocol);
-                self.not_compiled(
-                    object,
-                    &format!("spec.servers[{index}].port.protocol"),
-                    &what,
-                );
+                self.not_compiled(object, &format!("spec.servers[{index}].port.protocol"), &what);
             }
         }
     }
 
-    fn service_port(
-        &mut self,
-        object: &Arc<Object>,
-        index: usize,
-        number: u32,
-        protocol: Protocol,
-    ) {
+    fn service_port(&mut self, object: &Arc<Object>, index: usize, number: u32, protocol: Protocol) {
         if !protocol.is_routed_as_http() && protocol.has_clusters() {
             let what = format!("a listener for port {number}, which does not speak HTTP, is");
             self.not_compiled(object, &format!("spec.ports[{index}]"), &what);
         }
     }
 
+    /// Kinds of Istio that change traffic, other than those that are compiled.
     fn other(&mut self, object: &Arc<Object>) {
-        let what = match object.kind.as_str() {
-            kind @ ("EnvoyFilter"
-            | "Sidecar"
-            | "PeerAuthentication"
-            | "Telemetry"
-            | "ProxyConfig"
-            | "AuthorizationPolicy"
-            | "RequestAuthentication"
-            | "WasmPlugin") => format!("a {kind} is"),
-            _ => return,
-        };
-        self.not_compiled(object, "", &what);
+        use lateen_config::Kind;
+        if matches!(
+            object.kind,
+            Kind::EnvoyFilter
+                | Kind::Sidecar
+                | Kind::ProxyConfig
+                | Kind::PeerAuthentication
+                | Kind::RequestAuthentication
+                | Kind::AuthorizationPolicy
+                | Kind::Telemetry
+                | Kind::WasmPlugin
+        ) {
+            self.not_compiled(object, "", &format!("{} is", object.kind));
+        }
     }
 
     fn unknown_host(&mut self, object: &Arc<Object>, path: &str, written: &str, name: &str) {
@@ -375,9 +298,7 @@ impl Check<'_> {
             None if written.contains('.') && !host::is_wildcard(written) => {
                 // `reviews.prod` looks like a short name and is none.
                 let full = format!("{written}.svc.{}", self.world.mesh.cluster_domain);
-                self.hosts
-                    .contains_key(&*full)
-                    .then(|| format!("names with a dot are not expanded: write `{full}`"))
+                self.hosts.contains_key(&*full).then(|| format!("names with a dot are not expanded: write `{full}`"))
             }
             None => None,
         };
@@ -392,21 +313,11 @@ impl Check<'_> {
 
     /// The name by which an object of the same namespace would call a host.
     fn short(&self, known: &str, object: &Object) -> String {
-        let suffix = format!(
-            ".{}.svc.{}",
-            object.metadata.namespace, self.world.mesh.cluster_domain
-        );
+        let suffix = format!(".{}.svc.{}", object.metadata.namespace, self.world.mesh.cluster_domain);
         known.strip_suffix(&suffix).unwrap_or(known).to_owned()
     }
 
-    fn missing(
-        &mut self,
-        object: &Arc<Object>,
-        path: &str,
-        message: String,
-        label: &str,
-        help: Option<String>,
-    ) {
+    fn missing(&mut self, object: &Arc<Object>, path: &str, message: String, label: &str, help: Option<String>) {
         let mut finding = Diagnostic::warning(NOT_FOUND, message).label(label);
         finding.help = help;
         self.push(object, path, finding);
@@ -414,11 +325,7 @@ impl Check<'_> {
 
     /// `what` reads as the beginning of a sentence: "`tcp` routes are".
     fn not_compiled(&mut self, object: &Arc<Object>, path: &str, what: &str) {
-        self.push(
-            object,
-            path,
-            Diagnostic::warning(NOT_COMPILED, format!("{what} not compiled yet")),
-        );
+        self.push(object, path, Diagnostic::warning(NOT_COMPILED, format!("{what} not compiled yet")));
     }
 
     fn push(&mut self, object: &Arc<Object>, path: &str, mut finding: Diagnostic) {

@@ -82,22 +82,12 @@ pub(crate) struct Client<'a> {
 
 impl DestinationRules {
     /// Indexes rules that are sorted by precedence: those with a workload selector first, then oldest first.
-    pub(crate) fn build(
-        rules: Vec<DestinationRule>,
-        root_namespace: &Arc<str>,
-    ) -> DestinationRules {
-        let mut index = DestinationRules {
-            root_namespace: root_namespace.clone(),
-            ..Default::default()
-        };
+    pub(crate) fn build(rules: Vec<DestinationRule>, root_namespace: &Arc<str>) -> DestinationRules {
+        let mut index = DestinationRules { root_namespace: root_namespace.clone(), ..Default::default() };
         for rule in rules {
             let namespace = rule.namespace.clone();
             if rule.visibility.includes(&namespace) {
-                index
-                    .local
-                    .entry(namespace.clone())
-                    .or_default()
-                    .add(rule.clone());
+                index.local.entry(namespace.clone()).or_default().add(rule.clone());
             }
             if rule.visibility.leaves(&namespace) {
                 index.exported.entry(namespace).or_default().add(rule);
@@ -122,16 +112,8 @@ impl DestinationRules {
             self.local.get(client.namespace)
         };
         own.and_then(|hosts| hosts.lookup(service, client))
-            .or_else(|| {
-                self.exported
-                    .get(service_namespace)?
-                    .lookup_visible(service, client)
-            })
-            .or_else(|| {
-                self.exported
-                    .get(&*self.root_namespace)?
-                    .lookup_visible(service, client)
-            })
+            .or_else(|| self.exported.get(service_namespace)?.lookup_visible(service, client))
+            .or_else(|| self.exported.get(&*self.root_namespace)?.lookup_visible(service, client))
     }
 }
 
@@ -139,15 +121,11 @@ impl Hosts {
     /// Rules for the same host, selector and visibility are one rule: subsets with new names are added, and the
     /// first policy stays.
     fn add(&mut self, rule: DestinationRule) {
-        let by_host = if host::is_wildcard(&rule.host) {
-            &mut self.wildcard
-        } else {
-            &mut self.exact
-        };
+        let by_host = if host::is_wildcard(&rule.host) { &mut self.wildcard } else { &mut self.exact };
         let rules = by_host.entry(rule.host.clone()).or_default();
-        let same = rules.iter_mut().find(|known| {
-            known.workload_selector == rule.workload_selector && known.visibility == rule.visibility
-        });
+        let same = rules
+            .iter_mut()
+            .find(|known| known.workload_selector == rule.workload_selector && known.visibility == rule.visibility);
         match same {
             Some(known) => {
                 for subset in rule.subsets {
@@ -189,15 +167,8 @@ fn select<'a>(rules: &'a [DestinationRule], client: &Client<'_>) -> Option<&'a D
     rules
         .iter()
         .find(|rule| match (&rule.workload_selector, client.labels) {
-            (Some(selector), Some(labels)) => {
-                &*rule.namespace == client.namespace && includes(labels, selector)
-            }
+            (Some(selector), Some(labels)) => &*rule.namespace == client.namespace && includes(labels, selector),
             _ => false,
         })
-        .or_else(|| {
-            rules
-                .iter()
-                .rev()
-                .find(|rule| rule.workload_selector.is_none())
-        })
+        .or_else(|| rules.iter().rev().find(|rule| rule.workload_selector.is_none()))
 }

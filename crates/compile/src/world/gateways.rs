@@ -70,10 +70,7 @@ impl ServerHost {
             Some((".", host)) => (Some(own.clone()), host),
             Some((namespace, host)) => (Some(namespace.into()), host),
         };
-        ServerHost {
-            namespace,
-            host: crate::host::lower(host),
-        }
+        ServerHost { namespace, host: crate::host::lower(host) }
     }
 }
 

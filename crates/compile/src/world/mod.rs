@@ -53,15 +53,8 @@ impl World {
         let mut world = World {
             services,
             virtual_services: VirtualServices::build(virtual_services(&objects, &mesh)),
-            destination_rules: DestinationRules::build(
-                destination_rules(&objects, &mesh),
-                &mesh.root_namespace,
-            ),
-            gateways: objects
-                .gateways
-                .iter()
-                .map(|(object, gateway)| build_gateway(object, gateway))
-                .collect(),
+            destination_rules: DestinationRules::build(destination_rules(&objects, &mesh), &mesh.root_namespace),
+            gateways: objects.gateways.iter().map(|(object, gateway)| build_gateway(object, gateway)).collect(),
             diagnostics: Vec::new(),
             mesh,
         };
@@ -91,11 +84,7 @@ impl World {
 
     /// The VirtualServices bound to a gateway (`mesh` or `namespace/name`) that proxies in `namespace` use, in
     /// their order of precedence.
-    pub fn virtual_services(
-        &self,
-        gateway: &str,
-        namespace: &str,
-    ) -> impl Iterator<Item = &VirtualService> {
+    pub fn virtual_services(&self, gateway: &str, namespace: &str) -> impl Iterator<Item = &VirtualService> {
         self.virtual_services.bound_to(gateway, namespace)
     }
 
@@ -105,13 +94,8 @@ impl World {
         &self.diagnostics
     }
 
-    pub(crate) fn destination_rule(
-        &self,
-        service: &Service,
-        client: &Client<'_>,
-    ) -> Option<&DestinationRule> {
-        self.destination_rules
-            .lookup(&service.host, &service.namespace, client)
+    pub(crate) fn destination_rule(&self, service: &Service, client: &Client<'_>) -> Option<&DestinationRule> {
+        self.destination_rules.lookup(&service.host, &service.namespace, client)
     }
 }
 
@@ -138,10 +122,7 @@ fn virtual_services(objects: &Objects<'_>, mesh: &Mesh) -> Vec<VirtualService> {
         let resolve = |host: &str| host::resolve(host, &namespace, &mesh.cluster_domain);
         let gateways = match spec.gateways.as_slice() {
             [] => vec![host::MESH.into()],
-            gateways => gateways
-                .iter()
-                .map(|gateway| host::resolve_gateway(gateway, &namespace))
-                .collect(),
+            gateways => gateways.iter().map(|gateway| host::resolve_gateway(gateway, &namespace)).collect(),
         };
         let rule = |index: usize, http: &lateen_config::HttpRoute| {
             let mut route = http.clone();
@@ -150,45 +131,24 @@ fn virtual_services(objects: &Objects<'_>, mesh: &Mesh) -> Vec<VirtualService> {
                 .iter_mut()
                 .filter_map(|entry| entry.destination.as_mut())
                 .chain(route.mirror.as_mut())
-                .chain(
-                    route
-                        .mirrors
-                        .iter_mut()
-                        .filter_map(|mirror| mirror.destination.as_mut()),
-                );
+                .chain(route.mirrors.iter_mut().filter_map(|mirror| mirror.destination.as_mut()));
             for destination in destinations {
                 destination.host = resolve(&destination.host).to_string();
             }
-            Rule {
-                route,
-                origin: origin_of_rule(object, format!("http[{index}]"), http.at),
-            }
+            Rule { route, origin: origin_of_rule(object, format!("http[{index}]"), http.at) }
         };
         VirtualService {
             name: object.metadata.name.clone(),
             hosts: spec.hosts.iter().map(|host| resolve(host)).collect(),
             gateways,
-            http: spec
-                .http
-                .iter()
-                .enumerate()
-                .map(|(index, http)| rule(index, http))
-                .collect(),
-            visibility: Visibility::build(
-                &spec.export_to,
-                &mesh.default_virtual_service_export_to,
-                &namespace,
-            ),
+            http: spec.http.iter().enumerate().map(|(index, http)| rule(index, http)).collect(),
+            visibility: Visibility::build(&spec.export_to, &mesh.default_virtual_service_export_to, &namespace),
             origin: origin(object),
             index: 0,
             namespace,
         }
     };
-    objects
-        .virtual_services
-        .iter()
-        .map(|(object, spec)| build(object, spec))
-        .collect()
+    objects.virtual_services.iter().map(|(object, spec)| build(object, spec)).collect()
 }
 
 /// Sorted by precedence: rules for some workloads come before those for all, then by age.
@@ -198,18 +158,11 @@ fn destination_rules(objects: &Objects<'_>, mesh: &Mesh) -> Vec<DestinationRule>
         .iter()
         .map(|(object, spec)| {
             let namespace = object.metadata.namespace.clone();
-            let workload_selector = spec
-                .workload_selector
-                .as_ref()
-                .map(|selector| selector.match_labels.clone());
+            let workload_selector = spec.workload_selector.as_ref().map(|selector| selector.match_labels.clone());
             let visibility = match workload_selector {
                 // A rule for chosen workloads is private by nature.
                 Some(_) => Visibility::build(&[".".to_owned()], &[], &namespace),
-                None => Visibility::build(
-                    &spec.export_to,
-                    &mesh.default_destination_rule_export_to,
-                    &namespace,
-                ),
+                None => Visibility::build(&spec.export_to, &mesh.default_destination_rule_export_to, &namespace),
             };
             let mut subsets: Vec<Subset> = Vec::with_capacity(spec.subsets.len());
             for (index, subset) in spec.subsets.iter().enumerate() {
@@ -243,25 +196,14 @@ fn build_gateway(object: &Arc<Object>, spec: &lateen_config::Gateway) -> Gateway
     let namespace = object.metadata.namespace.clone();
     let server = |index: usize, server: &lateen_config::Server| {
         let port = &server.port;
-        let hosts: Vec<ServerHost> = server
-            .hosts
-            .iter()
-            .map(|host| ServerHost::parse(host, &namespace))
-            .collect();
+        let hosts: Vec<ServerHost> = server.hosts.iter().map(|host| ServerHost::parse(host, &namespace)).collect();
         // Every host of every namespace leaves nothing for the others to say.
-        let all = hosts
-            .iter()
-            .find(|host| host.namespace.is_none() && &*host.host == "*")
-            .cloned();
+        let all = hosts.iter().find(|host| host.namespace.is_none() && &*host.host == "*").cloned();
         Server {
             number: port.number,
             port_name: port.name.as_str().into(),
             protocol: Protocol::parse(&port.protocol).unwrap_or(Protocol::Tcp),
-            bind: server
-                .bind
-                .as_deref()
-                .filter(|bind| !bind.is_empty())
-                .map(Arc::from),
+            bind: server.bind.as_deref().filter(|bind| !bind.is_empty()).map(Arc::from),
             hosts: all.map_or(hosts, |all| vec![all]),
             has_tls: server.tls.is_some(),
             https_redirect: server.tls.as_ref().is_some_and(|tls| tls.https_redirect),
@@ -271,12 +213,7 @@ fn build_gateway(object: &Arc<Object>, spec: &lateen_config::Gateway) -> Gateway
     Gateway {
         name: object.metadata.name.clone(),
         selector: spec.selector.clone(),
-        servers: spec
-            .servers
-            .iter()
-            .enumerate()
-            .map(|(index, spec)| server(index, spec))
-            .collect(),
+        servers: spec.servers.iter().enumerate().map(|(index, spec)| server(index, spec)).collect(),
         origin: origin(object),
         namespace,
     }

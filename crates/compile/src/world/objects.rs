@@ -39,11 +39,7 @@ impl<'a> Objects<'a> {
         let mut sorted: Vec<&Arc<Object>> = objects.iter().collect();
         sorted.sort_by_key(|object| {
             let metadata = &object.metadata;
-            (
-                metadata.creation_timestamp,
-                metadata.name.clone(),
-                metadata.namespace.clone(),
-            )
+            (metadata.creation_timestamp, metadata.name.clone(), metadata.namespace.clone())
         });
         let mut by_kind = Objects::default();
         for object in sorted {

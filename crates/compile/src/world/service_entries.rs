@@ -35,12 +35,7 @@ pub(crate) fn build(objects: &Objects<'_>, workloads: &Workloads, mesh: &Mesh) -
     services
 }
 
-fn build_entry(
-    object: &Arc<Object>,
-    entry: &ServiceEntry,
-    workloads: &Workloads,
-    mesh: &Mesh,
-) -> Vec<Service> {
+fn build_entry(object: &Arc<Object>, entry: &ServiceEntry, workloads: &Workloads, mesh: &Mesh) -> Vec<Service> {
     let namespace: Arc<str> = object.metadata.namespace.clone();
     let origin = super::origin(object);
     let discovery = match entry.resolution {
@@ -50,11 +45,7 @@ fn build_entry(
         Resolution::Dns | Resolution::DynamicDns => Discovery::Dns,
     };
     let by_name = matches!(discovery, Discovery::Dns | Discovery::DnsRoundRobin);
-    let selector = entry
-        .workload_selector
-        .as_ref()
-        .map(|selector| selector.labels.clone())
-        .unwrap_or_default();
+    let selector = entry.workload_selector.as_ref().map(|selector| selector.labels.clone()).unwrap_or_default();
     let inline: Vec<Instance> = entry
         .endpoints
         .iter()
@@ -67,10 +58,7 @@ fn build_entry(
     let service = |host_name: &str| {
         let host = host::lower(host_name);
         let ports = entry.ports.iter().map(|port| {
-            let target = port
-                .target_port
-                .filter(|target| *target != 0)
-                .unwrap_or(port.number);
+            let target = port.target_port.filter(|target| *target != 0).unwrap_or(port.number);
             let mut found: BTreeMap<Address, Endpoint> = BTreeMap::new();
             if discovery != Discovery::OriginalDestination {
                 let selected = workloads.select(&namespace, &selector);
@@ -105,11 +93,7 @@ fn build_entry(
             external: entry.location == ServiceEntryLocation::MeshExternal,
             alias_of: None,
             ports: ports.collect(),
-            visibility: Visibility::build(
-                &entry.export_to,
-                &mesh.default_service_export_to,
-                &namespace,
-            ),
+            visibility: Visibility::build(&entry.export_to, &mesh.default_service_export_to, &namespace),
             selector: selector.clone(),
             labels: object.metadata.labels.clone(),
             created: object.metadata.creation_timestamp,
@@ -134,11 +118,7 @@ fn merge(known: &mut Service, other: Service) {
         match known.ports.iter_mut().find(|of| of.number == port.number) {
             Some(of) => {
                 for endpoint in port.endpoints {
-                    if of
-                        .endpoints
-                        .iter()
-                        .all(|known| known.address != endpoint.address)
-                    {
+                    if of.endpoints.iter().all(|known| known.address != endpoint.address) {
                         of.endpoints.push(endpoint);
                     }
                 }

@@ -143,11 +143,7 @@ impl Locality {
         let separator = if text.contains('/') { '/' } else { '.' };
         let mut parts = text.splitn(3, separator).map(str::to_owned);
         let mut next = || parts.next().unwrap_or_default();
-        Locality {
-            region: next(),
-            zone: next(),
-            sub_zone: next(),
-        }
+        Locality { region: next(), zone: next(), sub_zone: next() }
     }
 
     /// True when not even the region is known.
@@ -172,11 +168,7 @@ pub struct Workload {
 
 impl fmt::Display for Workload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{};{};{};{};{CLUSTER_ID}",
-            self.name, self.namespace, self.canonical_name, self.canonical_revision
-        )
+        write!(f, "{};{};{};{};{CLUSTER_ID}", self.name, self.namespace, self.canonical_name, self.canonical_revision)
     }
 }
 
@@ -185,28 +177,12 @@ const CLUSTER_ID: &str = "Kubernetes";
 
 impl Workload {
     /// A workload whose canonical name and revision come from its labels, by Istio's order of preference.
-    pub(crate) fn build(
-        name: &str,
-        namespace: &Arc<str>,
-        labels: &BTreeMap<String, String>,
-    ) -> Workload {
-        let first = |keys: [&str; 3]| {
-            keys.iter()
-                .find_map(|key| labels.get(*key))
-                .map(String::as_str)
-        };
-        let canonical_name = first([
-            "service.istio.io/canonical-name",
-            "app.kubernetes.io/name",
-            "app",
-        ])
-        .unwrap_or(name);
-        let canonical_revision = first([
-            "service.istio.io/canonical-revision",
-            "app.kubernetes.io/version",
-            "version",
-        ])
-        .unwrap_or_default();
+    pub(crate) fn build(name: &str, namespace: &Arc<str>, labels: &BTreeMap<String, String>) -> Workload {
+        let first = |keys: [&str; 3]| keys.iter().find_map(|key| labels.get(*key)).map(String::as_str);
+        let canonical_name =
+            first(["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"]).unwrap_or(name);
+        let canonical_revision =
+            first(["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"]).unwrap_or_default();
         Workload {
             name: name.into(),
             namespace: namespace.clone(),
@@ -241,13 +217,8 @@ impl Endpoint {
 }
 
 /// True when `labels` holds every entry of `selector`.
-pub(crate) fn includes(
-    labels: &BTreeMap<String, String>,
-    selector: &BTreeMap<String, String>,
-) -> bool {
-    selector
-        .iter()
-        .all(|(key, value)| labels.get(key) == Some(value))
+pub(crate) fn includes(labels: &BTreeMap<String, String>, selector: &BTreeMap<String, String>) -> bool {
+    selector.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
 #[cfg(test)]
@@ -256,11 +227,7 @@ mod tests {
 
     #[test]
     fn a_locality_is_read_from_a_path_or_a_label() {
-        let expected = Locality {
-            region: "us".into(),
-            zone: "east".into(),
-            sub_zone: "rack1".into(),
-        };
+        let expected = Locality { region: "us".into(), zone: "east".into(), sub_zone: "rack1".into() };
         assert_eq!(Locality::parse("us/east/rack1"), expected);
         assert_eq!(Locality::parse("us.east.rack1"), expected);
         assert_eq!(Locality::parse("us").zone, "");

@@ -72,16 +72,8 @@ impl VirtualServices {
 
     /// Those bound to a gateway that proxies in `namespace` use: private ones of that namespace first, then those
     /// exported to it by name, then public ones; each group oldest first.
-    pub(crate) fn bound_to(
-        &self,
-        gateway: &str,
-        namespace: &str,
-    ) -> impl Iterator<Item = &VirtualService> {
-        let bound = self
-            .by_gateway
-            .get(gateway)
-            .map(Vec::as_slice)
-            .unwrap_or_default();
+    pub(crate) fn bound_to(&self, gateway: &str, namespace: &str) -> impl Iterator<Item = &VirtualService> {
+        let bound = self.by_gateway.get(gateway).map(Vec::as_slice).unwrap_or_default();
         let mut groups: [Vec<&VirtualService>; 3] = Default::default();
         for virtual_service in bound.iter().filter_map(|index| self.all.get(*index)) {
             let visibility = &virtual_service.visibility;

@@ -14,23 +14,13 @@ impl Visibility {
     /// Reads `exportTo`: `*` everybody (whatever else is listed), `.` the object's own namespace, `~` nobody,
     /// anything else a namespace. An empty list stands for the mesh's default.
     pub(crate) fn build(export_to: &[String], default: &[String], own: &Arc<str>) -> Visibility {
-        let export_to = if export_to.is_empty() {
-            default
-        } else {
-            export_to
-        };
+        let export_to = if export_to.is_empty() { default } else { export_to };
         Visibility {
             everywhere: export_to.iter().any(|entry| entry == "*"),
             namespaces: export_to
                 .iter()
                 .filter(|entry| !matches!(entry.as_str(), "*" | "~" | ""))
-                .map(|entry| {
-                    if entry == "." {
-                        own.clone()
-                    } else {
-                        Arc::from(entry.as_str())
-                    }
-                })
+                .map(|entry| if entry == "." { own.clone() } else { Arc::from(entry.as_str()) })
                 .collect(),
         }
     }

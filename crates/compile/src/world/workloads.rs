@@ -45,25 +45,11 @@ pub(crate) struct Workloads {
 /// Collects the workloads that can be reached: Pods that have an address and are not over, WorkloadEntries.
 pub(crate) fn build(objects: &Objects<'_>) -> Workloads {
     let mut workloads = Workloads::default();
-    let entries = objects
-        .workload_entries
-        .iter()
-        .filter_map(|(object, entry)| of_entry(object, entry));
-    let nodes = objects
-        .nodes
-        .iter()
-        .map(|node| (&*node.metadata.name, of_node(node)))
-        .collect();
-    let pods = objects
-        .pods
-        .iter()
-        .filter_map(|(object, pod)| of_pod(object, pod, &nodes));
+    let entries = objects.workload_entries.iter().filter_map(|(object, entry)| of_entry(object, entry));
+    let nodes = objects.nodes.iter().map(|node| (&*node.metadata.name, of_node(node))).collect();
+    let pods = objects.pods.iter().filter_map(|(object, pod)| of_pod(object, pod, &nodes));
     for instance in entries.chain(pods) {
-        workloads
-            .by_namespace
-            .entry(instance.namespace.clone())
-            .or_default()
-            .push(instance);
+        workloads.by_namespace.entry(instance.namespace.clone()).or_default().push(instance);
     }
     workloads
 }
@@ -75,31 +61,13 @@ impl Workloads {
         namespace: &str,
         selector: &'a BTreeMap<String, String>,
     ) -> impl Iterator<Item = &'a Instance> {
-        let instances = if selector.is_empty() {
-            None
-        } else {
-            self.by_namespace.get(namespace)
-        };
-        instances
-            .into_iter()
-            .flatten()
-            .filter(move |instance| includes(&instance.labels, selector))
+        let instances = if selector.is_empty() { None } else { self.by_namespace.get(namespace) };
+        instances.into_iter().flatten().filter(move |instance| includes(&instance.labels, selector))
     }
 
     /// The Pod with this name, or else with this address.
-    pub(crate) fn pod(
-        &self,
-        namespace: &str,
-        name: Option<&str>,
-        address: &str,
-    ) -> Option<&Instance> {
-        let pods = || {
-            self.by_namespace
-                .get(namespace)
-                .into_iter()
-                .flatten()
-                .filter(|instance| instance.is_pod)
-        };
+    pub(crate) fn pod(&self, namespace: &str, name: Option<&str>, address: &str) -> Option<&Instance> {
+        let pods = || self.by_namespace.get(namespace).into_iter().flatten().filter(|instance| instance.is_pod);
         match name {
             Some(name) => pods().find(|pod| *pod.name == *name),
             None => pods().find(|pod| *pod.address == *address),
@@ -152,10 +120,7 @@ impl Instance {
 pub(crate) fn address(text: &str, port: u32) -> Address {
     match text.strip_prefix("unix://") {
         Some(path) => Address::Pipe(path.into()),
-        None => Address::Socket {
-            host: text.into(),
-            port,
-        },
+        None => Address::Socket { host: text.into(), port },
     }
 }
 
@@ -171,10 +136,7 @@ pub(crate) fn of_inline_entry(
     origin: Arc<Origin>,
     name: &str,
 ) -> Option<Instance> {
-    let address = entry
-        .address
-        .as_deref()
-        .filter(|address| !address.is_empty())?;
+    let address = entry.address.as_deref().filter(|address| !address.is_empty())?;
     let namespace: Arc<str> = object.metadata.namespace.clone();
     let mut labels = entry.labels.clone();
     if matches!(object.spec, Spec::WorkloadEntry(_)) {
@@ -188,11 +150,7 @@ pub(crate) fn of_inline_entry(
         is_pod: false,
         health: Health::Healthy,
         ports: entry.ports.clone(),
-        locality: entry
-            .locality
-            .as_deref()
-            .map(Locality::parse)
-            .unwrap_or_default(),
+        locality: entry.locality.as_deref().map(Locality::parse).unwrap_or_default(),
         weight: entry.weight.filter(|weight| *weight > 0).unwrap_or(1),
         workload: Arc::new(Workload::build(name, &namespace, &labels)),
         labels: Arc::new(labels),
@@ -202,19 +160,11 @@ pub(crate) fn of_inline_entry(
 }
 
 fn of_pod(object: &Arc<Object>, pod: &Pod, nodes: &BTreeMap<&str, Locality>) -> Option<Instance> {
-    let address = pod
-        .status
-        .pod_ip
-        .as_deref()
-        .filter(|address| !address.is_empty())?;
+    let address = pod.status.pod_ip.as_deref().filter(|address| !address.is_empty())?;
     if matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed")) {
         return None;
     }
-    let health = if pod.is_ready() == Some(false) {
-        Health::Unhealthy
-    } else {
-        Health::Healthy
-    };
+    let health = if pod.is_ready() == Some(false) { Health::Unhealthy } else { Health::Healthy };
     let labels = &object.metadata.labels;
     let locality = ["istio-locality", "topology.istio.io/locality"]
         .iter()
@@ -222,19 +172,13 @@ fn of_pod(object: &Arc<Object>, pod: &Pod, nodes: &BTreeMap<&str, Locality>) -> 
         .map(|text| Locality::parse(text))
         .or_else(|| nodes.get(pod.spec.node_name.as_deref()?).cloned());
     let namespace: Arc<str> = object.metadata.namespace.clone();
-    let ports = pod
-        .spec
-        .containers
-        .iter()
-        .flat_map(|container| &container.ports);
+    let ports = pod.spec.containers.iter().flat_map(|container| &container.ports);
     Some(Instance {
         name: object.metadata.name.clone(),
         address: address.into(),
         is_pod: true,
         health,
-        ports: ports
-            .filter_map(|port| Some((port.name.clone()?, port.container_port)))
-            .collect(),
+        ports: ports.filter_map(|port| Some((port.name.clone()?, port.container_port))).collect(),
         locality: locality.unwrap_or_default(),
         weight: 1,
         workload: Arc::new(Workload::build(workload_name(object), &namespace, labels)),
@@ -261,6 +205,5 @@ fn workload_name(object: &Object) -> &str {
     let Some(hash) = object.metadata.labels.get("pod-template-hash") else {
         return name;
     };
-    name.rfind(&format!("-{hash}-"))
-        .map_or(name, |end| &name[..end])
+    name.rfind(&format!("-{hash}-")).map_or(name, |end| &name[..end])
 }

@@ -9,8 +9,7 @@ use lateen_config::SourceFile;
 use lateen_xds::XdsSet;
 use lateen_xds::envoy::config::cluster::v3::Cluster;
 use lateen_xds::envoy::config::route::v3::{
-    Route, RouteConfiguration, VirtualHost, header_matcher, query_parameter_matcher, route,
-    route_action, route_match,
+    Route, RouteConfiguration, VirtualHost, header_matcher, query_parameter_matcher, route, route_action, route_match,
 };
 use lateen_xds::envoy::r#type::matcher::v3::StringMatcher;
 use lateen_xds::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
@@ -23,12 +22,8 @@ pub(crate) fn world(yaml: &str) -> World {
 /// The same, with settings of the mesh.
 pub(crate) fn world_with(yaml: &str, mesh: Mesh) -> World {
     let parsed = lateen_config::load(&[SourceFile::new("mesh.yaml", yaml)]);
-    let errors: Vec<String> = parsed
-        .diagnostics
-        .iter()
-        .filter(|diagnostic| diagnostic.is_error())
-        .map(ToString::to_string)
-        .collect();
+    let errors: Vec<String> =
+        parsed.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).map(ToString::to_string).collect();
     assert!(errors.is_empty(), "{errors:#?}");
     World::build(parsed.objects.into_iter().map(Into::into).collect(), mesh)
 }
@@ -45,10 +40,8 @@ pub(crate) fn sidecar(yaml: &str) -> XdsSet {
 
 /// The scope of a sidecar.
 pub(crate) fn sidecar_scope(namespace: &str, labels: &[(&str, &str)]) -> Scope {
-    let labels: BTreeMap<String, String> = labels
-        .iter()
-        .map(|(key, value)| (key.to_string(), value.to_string()))
-        .collect();
+    let labels: BTreeMap<String, String> =
+        labels.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
     Scope::sidecar(namespace, labels)
 }
 
@@ -69,10 +62,7 @@ pub(crate) fn workload(app: &str, version: &str, port: u32) -> String {
 /// A route configuration by name.
 pub(crate) fn table<'a>(set: &'a XdsSet, name: &str) -> &'a RouteConfiguration {
     let known: Vec<_> = set.routes.keys().collect();
-    &set.routes
-        .get(name)
-        .unwrap_or_else(|| panic!("no route configuration {name} among {known:?}"))
-        .message
+    &set.routes.get(name).unwrap_or_else(|| panic!("no route configuration {name} among {known:?}")).message
 }
 
 /// A virtual host by name.
@@ -88,20 +78,13 @@ pub(crate) fn virtual_host<'a>(set: &'a XdsSet, table_name: &str, name: &str) ->
 
 /// Names of the virtual hosts of a route configuration, in order.
 pub(crate) fn virtual_hosts(set: &XdsSet, table_name: &str) -> Vec<String> {
-    table(set, table_name)
-        .virtual_hosts
-        .iter()
-        .map(|host| host.name.clone())
-        .collect()
+    table(set, table_name).virtual_hosts.iter().map(|host| host.name.clone()).collect()
 }
 
 /// A cluster by name.
 pub(crate) fn cluster<'a>(set: &'a XdsSet, name: &str) -> &'a Cluster {
     let known: Vec<_> = set.clusters.keys().collect();
-    &set.clusters
-        .get(name)
-        .unwrap_or_else(|| panic!("no cluster {name} among {known:?}"))
-        .message
+    &set.clusters.get(name).unwrap_or_else(|| panic!("no cluster {name} among {known:?}")).message
 }
 
 /// `address:port` of the endpoints of a cluster, in order.
@@ -109,25 +92,15 @@ pub(crate) fn endpoints(set: &XdsSet, name: &str) -> Vec<String> {
     use lateen_xds::envoy::config::core::v3::{address::Address, socket_address::PortSpecifier};
     use lateen_xds::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
     let known: Vec<_> = set.endpoints.keys().collect();
-    let assignment = set
-        .endpoints
-        .get(name)
-        .unwrap_or_else(|| panic!("no endpoints of {name} among {known:?}"));
+    let assignment = set.endpoints.get(name).unwrap_or_else(|| panic!("no endpoints of {name} among {known:?}"));
     let mut found = Vec::new();
-    for endpoint in assignment
-        .message
-        .endpoints
-        .iter()
-        .flat_map(|locality| &locality.lb_endpoints)
-    {
+    for endpoint in assignment.message.endpoints.iter().flat_map(|locality| &locality.lb_endpoints) {
         let Some(HostIdentifier::Endpoint(endpoint)) = &endpoint.host_identifier else {
             panic!("an endpoint without address")
         };
         match endpoint.address.as_ref().unwrap().address.as_ref().unwrap() {
             Address::SocketAddress(socket) => {
-                let Some(PortSpecifier::PortValue(port)) = socket.port_specifier else {
-                    panic!("no port")
-                };
+                let Some(PortSpecifier::PortValue(port)) = socket.port_specifier else { panic!("no port") };
                 found.push(format!("{}:{port}", socket.address));
             }
             Address::Pipe(pipe) => found.push(pipe.path.clone()),
@@ -153,11 +126,7 @@ pub(crate) fn describe(route: &Route) -> String {
     };
     for header in &matcher.headers {
         let not = if header.invert_match { "!" } else { "" };
-        let empty = if header.treat_missing_header_as_empty {
-            "?"
-        } else {
-            ""
-        };
+        let empty = if header.treat_missing_header_as_empty { "?" } else { "" };
         let condition = match header.header_match_specifier.as_ref().unwrap() {
             header_matcher::HeaderMatchSpecifier::StringMatch(matcher) => string(matcher),
             header_matcher::HeaderMatchSpecifier::PresentMatch(true) => "*".to_owned(),
@@ -167,12 +136,8 @@ pub(crate) fn describe(route: &Route) -> String {
     }
     for parameter in &matcher.query_parameters {
         let condition = match parameter.query_parameter_match_specifier.as_ref().unwrap() {
-            query_parameter_matcher::QueryParameterMatchSpecifier::StringMatch(matcher) => {
-                string(matcher)
-            }
-            query_parameter_matcher::QueryParameterMatchSpecifier::PresentMatch(_) => {
-                "*".to_owned()
-            }
+            query_parameter_matcher::QueryParameterMatchSpecifier::StringMatch(matcher) => string(matcher),
+            query_parameter_matcher::QueryParameterMatchSpecifier::PresentMatch(_) => "*".to_owned(),
         };
         let _ = write!(text, " ?{}{condition}", parameter.name);
     }
@@ -217,7 +182,5 @@ fn string(matcher: &StringMatcher) -> String {
 }
 
 fn short(cluster: &str) -> String {
-    cluster
-        .replace(".default.svc.cluster.local", "")
-        .replace("outbound|", "")
+    cluster.replace(".default.svc.cluster.local", "").replace("outbound|", "")
 }

@@ -1,0 +1,193 @@
+//! Does real Envoy take what is compiled? Every shape of this crate is checked with `envoy --mode validate`.
+//!
+//! Without an Envoy binary (`scripts/install-envoy` installs one) the test says so and checks nothing more than that
+//! the configuration can be written down.
+#![allow(clippy::unwrap_used)]
+
+mod mesh;
+
+use std::process::Command;
+
+use lateen_compile::{AccessLog, AccessLogEncoding, Interception, Mesh, PathNormalization, Scope, compile};
+use lateen_xds::XdsSet;
+use lateen_xds::bootstrap::{BootstrapOptions, static_bootstrap};
+use mesh::*;
+
+/// Path of an Envoy binary, if there is one.
+fn envoy() -> Option<String> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/install-envoy");
+    let output = Command::new(script).arg("--if-present").output().ok()?;
+    let path = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    (output.status.success() && !path.is_empty()).then_some(path)
+}
+
+fn accept(name: &str, set: &XdsSet) {
+    let bootstrap = static_bootstrap(set, &BootstrapOptions::default()).unwrap();
+    let Some(envoy) = envoy() else {
+        eprintln!("no Envoy here: run scripts/install-envoy to have `{name}` checked by it");
+        return;
+    };
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let file = folder.join(format!("{name}.json"));
+    std::fs::write(&file, serde_json::to_vec_pretty(&bootstrap).unwrap()).unwrap();
+    let output = Command::new(envoy)
+        .args(["--mode", "validate", "--log-level", "error", "--concurrency", "1", "--disable-hot-restart", "-c"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "Envoy refuses {}:\n{}{}",
+        file.display(),
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Nearly every field that is compiled.
+fn everything() -> String {
+    let rules = "
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: shop, namespace: default}
+spec:
+  servers:
+  - {port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}
+  - {port: {number: 8081, name: redirect, protocol: HTTP}, tls: {httpsRedirect: true}, hosts: ['secure.example.com']}
+  - {port: {number: 8082, name: empty, protocol: HTTP}, bind: 127.0.0.2, hosts: ['none.example.com']}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: everything, namespace: default}
+spec:
+  hosts: [reviews, shop.example.com, '*.wide.example.com']
+  gateways: [mesh, shop]
+  http:
+  - name: matches
+    match:
+    - name: all
+      uri: {regex: '/a/[0-9]+'}
+      scheme: {exact: http}
+      method: {regex: GET|HEAD}
+      authority: {prefix: shop}
+      headers: {x-a: {exact: '1'}, x-b: {}, x-c: {regex: 'a.*'}}
+      withoutHeaders: {x-d: {exact: v}, x-e: {}, x-f: {regex: '*'}}
+      queryParams: {q: {exact: '1'}, r: {regex: '[0-9]+'}, s: {}}
+      ignoreUriCase: true
+      statPrefix: all
+    - uri: {exact: /exact}
+    rewrite: {uri: /b, authority: other.example.com}
+    headers:
+      request: {set: {x-set: '%REQ(:path)%'}, add: {x-add: '100%%'}, remove: [x-remove, host]}
+      response: {set: {x-set: v}, add: {x-add: v}, remove: [server]}
+    timeout: 5s
+    retries: {attempts: 3, perTryTimeout: 2s, retryOn: 'gateway-error,503,429', retryRemoteLocalities: true, backoff: 10ms}
+    fault: {delay: {percentage: {value: 0.1}, fixedDelay: 5s}, abort: {percentage: {value: 10}, httpStatus: 503}}
+    corsPolicy: {allowOrigins: [{exact: 'https://a.example.com'}, {regex: '.*'}], allowMethods: [GET], allowHeaders: [x-a], exposeHeaders: [x-b], maxAge: 24h, allowCredentials: true}
+    mirrors: [{destination: {host: ratings}, percentage: {value: 10}}]
+    route:
+    - {destination: {host: reviews, subset: v1}, weight: 90, headers: {request: {set: {host: v1.example.com, x-v: '1'}}}}
+    - {destination: {host: reviews, subset: v2}, weight: 10}
+    - {destination: {host: reviews, subset: v3}}
+  - match: [{uri: {prefix: /re}}]
+    rewrite: {uriRegexRewrite: {match: '^/re/(.*)', rewrite: '/\\1'}}
+    fault: {abort: {grpcStatus: UNAVAILABLE, percentage: {value: 1}}}
+    mirror: {host: ratings}
+    route: [{destination: {host: hashed}}]
+  - match: [{uri: {prefix: /redirect}}]
+    redirect: {prefixRewrite: /r, authority: b.example.com, scheme: https, port: 8443, redirectCode: 308}
+  - match: [{uri: {prefix: /gone}}]
+    redirect: {authority: b.example.com}
+  - match: [{uri: {exact: /direct}}]
+    directResponse: {status: 200, body: {string: hello}}
+    headers: {response: {set: {content-type: text/plain}}}
+  - match: [{uri: {exact: /bytes}}]
+    directResponse: {status: 204}
+  - route: [{destination: {host: reviews}}]
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: reviews, namespace: default}
+spec:
+  host: reviews
+  trafficPolicy:
+    loadBalancer: {simple: ROUND_ROBIN, warmup: {duration: 30s}}
+    connectionPool:
+      tcp: {maxConnections: 100, connectTimeout: 30ms, tcpKeepalive: {time: 7200s, interval: 75s, probes: 3}, maxConnectionDuration: 1h}
+      http: {http1MaxPendingRequests: 100, http2MaxRequests: 1000, maxRequestsPerConnection: 10, maxRetries: 3, idleTimeout: 300s, h2UpgradePolicy: UPGRADE, maxConcurrentStreams: 100, http2KeepAlive: {interval: 30s, timeout: 5s}}
+    outlierDetection: {consecutive5xxErrors: 5, consecutiveGatewayErrors: 3, interval: 10s, baseEjectionTime: 30s, maxEjectionPercent: 50, minHealthPercent: 30, splitExternalLocalOriginErrors: true, consecutiveLocalOriginFailures: 5}
+    retryBudget: {percent: 25, minRetryConcurrency: 5}
+  subsets:
+  - {name: v1, labels: {version: v1}}
+  - {name: v2, labels: {version: v2}, trafficPolicy: {loadBalancer: {simple: RANDOM}}}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: hashed, namespace: default}
+spec:
+  host: hashed
+  trafficPolicy: {loadBalancer: {consistentHash: {httpCookie: {name: session, ttl: 3600s, path: /, attributes: [{name: SameSite, value: Lax}]}, maglev: {tableSize: 101}}}}
+  subsets:
+  - {name: ring, trafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true, ringHash: {minimumRingSize: 64}}}}}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: external, namespace: default}
+spec: {hosts: [ext.example.com, other.example.com], ports: [{number: 80, name: http, protocol: HTTP, targetPort: 8080}, {number: 9090, name: grpc, protocol: GRPC}], resolution: DNS}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: anywhere, namespace: default}
+spec: {hosts: ['*.anywhere.example.com', here.example.com], ports: [{number: 80, name: http, protocol: HTTP, targetPort: 8080}], resolution: NONE}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: fixed, namespace: default}
+spec: {hosts: [fixed.example.com], addresses: [10.9.0.1], ports: [{number: 80, name: http, protocol: HTTP}], resolution: STATIC, endpoints: [{address: 10.0.0.1, locality: us/east/a}, {address: 'unix:///run/fixed.sock', weight: 3}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: headless, namespace: default}
+spec: {clusterIP: None, ports: [{name: web, port: 80}, {name: tcp, port: 5432}, {name: udp, port: 53, protocol: UDP}]}
+"
+    .to_owned();
+    [
+        rules,
+        service("reviews", 9080),
+        service("ratings", 9080),
+        service("hashed", 80),
+        workload("reviews", "v1", 9081),
+        workload("reviews", "v2", 9082),
+    ]
+    .concat()
+}
+
+fn mesh_with_logs(encoding: AccessLogEncoding) -> Mesh {
+    Mesh {
+        access_log: Some(AccessLog { encoding, ..AccessLog::text("/dev/null") }),
+        path_normalization: PathNormalization::DecodeAndMergeSlashes,
+        ..Mesh::default()
+    }
+}
+
+#[test]
+fn envoy_accepts_a_gateway() {
+    let world = world_with(&everything(), mesh_with_logs(AccessLogEncoding::Text));
+    accept("gateway", &compile(&world, &Scope::gateway("istio-system")));
+}
+
+#[test]
+fn envoy_accepts_a_sidecar_that_is_addressed() {
+    let world = world_with(&everything(), mesh_with_logs(AccessLogEncoding::Json));
+    let mut scope = sidecar_scope("default", &[]);
+    scope.http_proxy_port = Some(15080);
+    accept("sidecar-addressed", &compile(&world, &scope));
+}
+
+#[test]
+fn envoy_accepts_a_sidecar_behind_redirection() {
+    let world = world_with(&everything(), mesh_with_logs(AccessLogEncoding::Text));
+    let mut scope = sidecar_scope("default", &[]);
+    scope.interception = Interception::Redirect;
+    accept("sidecar-redirected", &compile(&world, &scope));
+}
