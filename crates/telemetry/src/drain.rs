@@ -12,13 +12,7 @@ use tokio::sync::{mpsc, watch};
 pub fn channel() -> (Drain, Work) {
     let (begin, begun) = watch::channel(None);
     let (alive, ended) = mpsc::channel(1);
-    (
-        Drain { begin, ended },
-        Work {
-            begun,
-            _alive: alive,
-        },
-    )
+    (Drain { begin, ended }, Work { begun, _alive: alive })
 }
 
 /// The end that begins to drain and waits.
@@ -79,10 +73,7 @@ mod tests {
     use super::*;
 
     fn block_on(test: impl Future<Output = ()>) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(test);
     }
 
@@ -91,10 +82,7 @@ mod tests {
         block_on(async {
             let (drain, work) = channel();
             drop(work);
-            assert_eq!(
-                drain.drain(Duration::from_secs(60)).await,
-                Drained::Completely
-            );
+            assert_eq!(drain.drain(Duration::from_secs(60)).await, Drained::Completely);
         });
     }
 
@@ -113,10 +101,7 @@ mod tests {
                 }));
             }
             drop(work);
-            assert_eq!(
-                drain.drain(Duration::from_secs(60)).await,
-                Drained::Completely
-            );
+            assert_eq!(drain.drain(Duration::from_secs(60)).await, Drained::Completely);
             for task in tasks {
                 task.await.unwrap();
             }
@@ -127,10 +112,7 @@ mod tests {
     fn work_that_does_not_end_is_given_up() {
         block_on(async {
             let (drain, work) = channel();
-            assert_eq!(
-                drain.drain(Duration::from_millis(10)).await,
-                Drained::TimedOut
-            );
+            assert_eq!(drain.drain(Duration::from_millis(10)).await, Drained::TimedOut);
             let mut work = work;
             assert!(work.draining().await <= Instant::now());
         });

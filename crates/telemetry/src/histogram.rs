@@ -68,10 +68,7 @@ impl Histogram {
             100..=999 => self.slot(1, (value / 10) as usize - 10),
             _ => self.large(value),
         };
-        slot.store(
-            slot.load(Ordering::Relaxed).wrapping_add(1),
-            Ordering::Relaxed,
-        );
+        slot.store(slot.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
     /// Records a duration in whole milliseconds, rounded down as Envoy does.
@@ -123,43 +120,24 @@ impl Distribution {
                 add(&mut sums, slot, count.load(Ordering::Relaxed));
             }
             for (decade, counts) in histogram.decades.iter().enumerate() {
-                for (mantissa, count) in counts
-                    .get()
-                    .iter()
-                    .flat_map(|decade| decade.0.iter())
-                    .enumerate()
-                {
-                    add(
-                        &mut sums,
-                        SMALL + decade * MANTISSAS + mantissa,
-                        count.load(Ordering::Relaxed),
-                    );
+                for (mantissa, count) in counts.get().iter().flat_map(|decade| decade.0.iter()).enumerate() {
+                    add(&mut sums, SMALL + decade * MANTISSAS + mantissa, count.load(Ordering::Relaxed));
                 }
             }
         }
         let buckets = sums.into_iter().enumerate().filter(|(_, count)| *count > 0);
-        Self {
-            buckets: buckets.map(|(slot, count)| (slot as u16, count)).collect(),
-        }
+        Self { buckets: buckets.map(|(slot, count)| (slot as u16, count)).collect() }
     }
 
     /// What came since an earlier moment.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
-        let before = |slot: u16| match earlier
-            .buckets
-            .binary_search_by_key(&slot, |bucket| bucket.0)
-        {
+        let before = |slot: u16| match earlier.buckets.binary_search_by_key(&slot, |bucket| bucket.0) {
             Ok(index) => earlier.buckets[index].1,
             Err(_) => 0,
         };
-        let grown = self
-            .buckets
-            .iter()
-            .map(|(slot, count)| (*slot, count.saturating_sub(before(*slot))));
-        Self {
-            buckets: grown.filter(|(_, count)| *count > 0).collect(),
-        }
+        let grown = self.buckets.iter().map(|(slot, count)| (*slot, count.saturating_sub(before(*slot))));
+        Self { buckets: grown.filter(|(_, count)| *count > 0).collect() }
     }
 
     /// Whether there is no sample.
@@ -178,11 +156,7 @@ impl Distribution {
     pub fn buckets(&self) -> impl Iterator<Item = Bucket> + '_ {
         self.buckets.iter().map(|(slot, count)| {
             let (lower, width) = range(*slot);
-            Bucket {
-                lower,
-                width,
-                count: *count,
-            }
+            Bucket { lower, width, count: *count }
         })
     }
 
@@ -193,18 +167,13 @@ impl Distribution {
             0.0 => 0.0,
             lower => 2.0 * lower * (lower + bucket.width) / (lower + lower + bucket.width),
         };
-        self.buckets()
-            .map(|bucket| middle(bucket) * bucket.count as f64)
-            .sum()
+        self.buckets().map(|bucket| middle(bucket) * bucket.count as f64).sum()
     }
 
     /// Count of samples up to a bound. The bucket in which the bound lies counts as a whole, as in Envoy.
     #[must_use]
     pub fn count_up_to(&self, bound: f64) -> u64 {
-        self.buckets()
-            .take_while(|bucket| bucket.lower <= bound)
-            .map(|bucket| bucket.count)
-            .sum()
+        self.buckets().take_while(|bucket| bucket.lower <= bound).map(|bucket| bucket.count).sum()
     }
 
     /// The value at each quantile (0 to 1, ascending): samples are spread evenly inside their bucket. NaN when there is
@@ -265,29 +234,13 @@ mod tests {
     }
 
     fn quantiles(values: &[u64]) -> Vec<String> {
-        distribution(values)
-            .quantiles(&QUANTILES)
-            .iter()
-            .map(f64::to_string)
-            .collect()
+        distribution(values).quantiles(&QUANTILES).iter().map(f64::to_string).collect()
     }
 
     #[test]
     fn a_single_sample_reads_as_in_envoy() {
-        for (value, expected) in [
-            (0, "0"),
-            (1, "1.05"),
-            (2, "2.05"),
-            (16, "16.5"),
-            (67, "67.5"),
-            (305, "305"),
-        ] {
-            assert!(
-                quantiles(&[value])
-                    .iter()
-                    .all(|quantile| quantile == expected),
-                "{value}"
-            );
+        for (value, expected) in [(0, "0"), (1, "1.05"), (2, "2.05"), (16, "16.5"), (67, "67.5"), (305, "305")] {
+            assert!(quantiles(&[value]).iter().all(|quantile| quantile == expected), "{value}");
         }
     }
 
@@ -308,24 +261,10 @@ mod tests {
                 "1.0909090909090908",
             ]
         );
-        assert_eq!(
-            quantiles(&[0, 0, 1, 2, 2, 4])[..6],
-            ["0", "0", "1.05", "2.066666666666667", "4.05", "4.05"]
-        );
+        assert_eq!(quantiles(&[0, 0, 1, 2, 2, 4])[..6], ["0", "0", "1.05", "2.066666666666667", "4.05", "4.05"]);
         assert_eq!(
             quantiles(&[0, 0, 0, 0, 1, 1, 2, 44, 63, 290]),
-            [
-                "0",
-                "0",
-                "1.0333333333333334",
-                "44.5",
-                "63.5",
-                "295",
-                "295",
-                "295",
-                "295",
-                "295"
-            ]
+            ["0", "0", "1.0333333333333334", "44.5", "63.5", "295", "295", "295", "295", "295"]
         );
     }
 
@@ -351,10 +290,7 @@ mod tests {
         for value in (0..3000).chain([9_999, 10_000, 123_456, 99_999_999_999]) {
             let bucket = distribution(&[value]).buckets().next().unwrap();
             let value = value as f64;
-            assert!(
-                bucket.lower <= value && value < bucket.lower + bucket.width.max(0.1),
-                "{value} in {bucket:?}"
-            );
+            assert!(bucket.lower <= value && value < bucket.lower + bucket.width.max(0.1), "{value} in {bucket:?}");
         }
         assert_eq!(distribution(&[u64::MAX]), distribution(&[99_999_999_999]));
     }

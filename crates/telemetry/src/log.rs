@@ -31,14 +31,8 @@ impl FromStr for Levels {
         let text = text.trim();
         match EnvFilter::try_new(text) {
             Ok(_) if !text.is_empty() => Ok(Self(text.to_owned())),
-            Ok(_) => Err(InvalidLevels {
-                text: text.to_owned(),
-                reason: "it is empty".into(),
-            }),
-            Err(error) => Err(InvalidLevels {
-                text: text.to_owned(),
-                reason: error.to_string(),
-            }),
+            Ok(_) => Err(InvalidLevels { text: text.to_owned(), reason: "it is empty".into() }),
+            Err(error) => Err(InvalidLevels { text: text.to_owned(), reason: error.to_string() }),
         }
     }
 }
@@ -55,9 +49,7 @@ impl Levels {
     /// # Errors
     /// Neither a level nor a list of `target=level`.
     pub fn choose(flag: Option<&str>) -> Result<Self, InvalidLevels> {
-        let environment = std::env::var(VARIABLE)
-            .ok()
-            .filter(|levels| !levels.trim().is_empty());
+        let environment = std::env::var(VARIABLE).ok().filter(|levels| !levels.trim().is_empty());
         match flag.map(str::to_owned).or(environment) {
             Some(text) => text.parse(),
             None => Ok(Self::default()),
@@ -75,10 +67,7 @@ pub struct InvalidLevels {
 impl fmt::Display for InvalidLevels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { text, reason } = self;
-        write!(
-            f,
-            "log level `{text}` is not understood ({reason}); use trace, debug, info, warn, error or off, "
-        )?;
+        write!(f, "log level `{text}` is not understood ({reason}); use trace, debug, info, warn, error or off, ")?;
         f.write_str("or a list such as info,lateen_proxy=debug")
     }
 }
@@ -103,22 +92,15 @@ impl Log {
     /// # Errors
     /// The levels are not understood, or the log is gone.
     pub fn set_levels(&self, levels: &Levels) -> Result<(), InvalidLevels> {
-        let invalid = |reason: String| InvalidLevels {
-            text: levels.0.clone(),
-            reason,
-        };
+        let invalid = |reason: String| InvalidLevels { text: levels.0.clone(), reason };
         let filter = EnvFilter::try_new(&levels.0).map_err(|error| invalid(error.to_string()))?;
-        self.handle
-            .reload(filter)
-            .map_err(|error| invalid(error.to_string()))
+        self.handle.reload(filter).map_err(|error| invalid(error.to_string()))
     }
 
     /// The levels in use.
     #[must_use]
     pub fn levels(&self) -> String {
-        self.handle
-            .with_current(ToString::to_string)
-            .unwrap_or_default()
+        self.handle.with_current(ToString::to_string).unwrap_or_default()
     }
 }
 
@@ -132,23 +114,14 @@ pub fn start(levels: &Levels) -> Log {
     log
 }
 
-fn subscriber<W>(
-    levels: &Levels,
-    colours: bool,
-    writer: W,
-) -> (impl tracing::Subscriber + Send + Sync, Log)
+fn subscriber<W>(levels: &Levels, colours: bool, writer: W) -> (impl tracing::Subscriber + Send + Sync, Log)
 where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
     let filter = EnvFilter::try_new(&levels.0).unwrap_or_else(|_| EnvFilter::new("info"));
     let (filter, handle) = reload::Layer::new(filter);
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(writer)
-        .with_ansi(colours);
-    (
-        tracing_subscriber::registry().with(filter).with(lines),
-        Log { handle },
-    )
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(colours);
+    (tracing_subscriber::registry().with(filter).with(lines), Log { handle })
 }
 
 #[cfg(test)]
@@ -180,8 +153,7 @@ mod tests {
     fn written(levels: &str, colours: bool, work: impl FnOnce(&Log)) -> String {
         let lines = Lines::default();
         let writer = lines.clone();
-        let (subscriber, log) =
-            subscriber(&levels.parse().unwrap(), colours, move || writer.clone());
+        let (subscriber, log) = subscriber(&levels.parse().unwrap(), colours, move || writer.clone());
         tracing::subscriber::with_default(subscriber, || work(&log));
         lines.take()
     }
@@ -192,11 +164,7 @@ mod tests {
             tracing::info!("quiet");
             tracing::warn!(listener = "http", "loud");
         });
-        assert!(
-            written.contains(" WARN ")
-                && written.contains("loud")
-                && written.contains("listener=\"http\"")
-        );
+        assert!(written.contains(" WARN ") && written.contains("loud") && written.contains("listener=\"http\""));
         assert!(!written.contains("quiet"));
     }
 
@@ -214,21 +182,12 @@ mod tests {
             assert_eq!(log.levels(), "info");
             tracing::info!("after");
         });
-        assert!(
-            written.contains("after") && !written.contains("before"),
-            "{written}"
-        );
+        assert!(written.contains("after") && !written.contains("before"), "{written}");
     }
 
     #[test]
     fn levels_that_are_not_understood_are_refused_with_the_way_out() {
-        assert_eq!(
-            "info,lateen_proxy=debug"
-                .parse::<Levels>()
-                .unwrap()
-                .to_string(),
-            "info,lateen_proxy=debug"
-        );
+        assert_eq!("info,lateen_proxy=debug".parse::<Levels>().unwrap().to_string(), "info,lateen_proxy=debug");
         for text in ["lateen=louder", "", "  "] {
             let error = text.parse::<Levels>().unwrap_err().to_string();
             assert!(error.contains("trace, debug, info"), "{error}");

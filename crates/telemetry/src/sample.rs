@@ -28,11 +28,7 @@ impl Scope {
     #[must_use]
     pub fn plain(prefix: impl Into<String>) -> Arc<Self> {
         let prefix = prefix.into();
-        Arc::new(Self {
-            family: prefix.clone(),
-            prefix,
-            tags: Vec::new(),
-        })
+        Arc::new(Self { family: prefix.clone(), prefix, tags: Vec::new() })
     }
 }
 
@@ -84,14 +80,7 @@ impl Sample {
             Value::Text(text) => !text.is_empty(),
             Value::Histogram(reading) => !reading.cumulative.is_empty(),
         };
-        Self {
-            scope: scope.clone(),
-            name: name.into(),
-            family: None,
-            tag: None,
-            value,
-            used,
-        }
+        Self { scope: scope.clone(), name: name.into(), family: None, tag: None, value, used }
     }
 
     /// Whether anything was ever recorded, where the value does not tell.
@@ -104,12 +93,7 @@ impl Sample {
     /// A family and a tag of its own: `upstream_rq_200` is of family `upstream_rq` with the tag
     /// `envoy_response_code="200"`.
     #[must_use]
-    pub fn tagged(
-        mut self,
-        family: impl Into<Cow<'static, str>>,
-        tag: &'static str,
-        value: String,
-    ) -> Self {
+    pub fn tagged(mut self, family: impl Into<Cow<'static, str>>, tag: &'static str, value: String) -> Self {
         self.family = Some(family.into());
         self.tag = Some((tag, value));
         self
@@ -122,10 +106,7 @@ impl Sample {
     }
 
     fn family_parts(&self) -> (&str, &str) {
-        (
-            &self.scope.family,
-            self.family.as_deref().unwrap_or(&self.name),
-        )
+        (&self.scope.family, self.family.as_deref().unwrap_or(&self.name))
     }
 
     /// Appends the family's full name, dots and all.
@@ -147,8 +128,7 @@ impl Sample {
     /// The order of families.
     #[must_use]
     pub fn compare_families(&self, other: &Self) -> Ordering {
-        let ((scope, leaf), (other_scope, other_leaf)) =
-            (self.family_parts(), other.family_parts());
+        let ((scope, leaf), (other_scope, other_leaf)) = (self.family_parts(), other.family_parts());
         if scope == other_scope {
             return leaf.cmp(other_leaf);
         }
@@ -177,40 +157,23 @@ mod tests {
     #[test]
     fn names_and_families_compare_as_if_they_were_written_out() {
         let scope = |prefix: &str, family: &str| {
-            Arc::new(Scope {
-                prefix: prefix.into(),
-                family: family.into(),
-                tags: Vec::new(),
-            })
+            Arc::new(Scope { prefix: prefix.into(), family: family.into(), tags: Vec::new() })
         };
-        let sample =
-            |scope: &Arc<Scope>, name: &'static str| Sample::new(scope, name, Value::Counter(0));
+        let sample = |scope: &Arc<Scope>, name: &'static str| Sample::new(scope, name, Value::Counter(0));
         let short = sample(&scope("cluster.a.", "cluster."), "z");
         let long = sample(&scope("cluster.a.b.", "cluster.b."), "a");
-        assert_eq!(
-            short.compare_names(&long),
-            "cluster.a.z".cmp("cluster.a.b.a")
-        );
-        assert_eq!(
-            short.compare_families(&long),
-            "cluster.z".cmp("cluster.b.a")
-        );
+        assert_eq!(short.compare_names(&long), "cluster.a.z".cmp("cluster.a.b.a"));
+        assert_eq!(short.compare_families(&long), "cluster.z".cmp("cluster.b.a"));
     }
 
     #[test]
     fn a_filter_finds_parts_of_full_names() {
         let scope = Scope::plain("cluster.b1.");
-        let all = [
-            Sample::new(&scope, "a", Value::Counter(0)),
-            Sample::new(&scope, "b", Value::Counter(0)),
-        ];
+        let all = [Sample::new(&scope, "a", Value::Counter(0)), Sample::new(&scope, "b", Value::Counter(0))];
         let names = |pattern: &str, invert| {
             let mut samples = all.to_vec();
             retain_matching(&mut samples, &Regex::new(pattern).unwrap(), invert);
-            samples
-                .into_iter()
-                .map(|sample| sample.name.into_owned())
-                .collect::<Vec<_>>()
+            samples.into_iter().map(|sample| sample.name.into_owned()).collect::<Vec<_>>()
         };
         assert_eq!(names("b1.a", false), ["a"]);
         assert_eq!(names("b1.a", true), ["b"]);

@@ -80,9 +80,7 @@ impl<T: Default> PerWorker<T> {
     /// Room for the blocks of this many workers.
     #[must_use]
     pub fn new(workers: usize) -> Self {
-        Self {
-            blocks: (0..workers.max(1)).map(|_| OnceLock::new()).collect(),
-        }
+        Self { blocks: (0..workers.max(1)).map(|_| OnceLock::new()).collect() }
     }
 
     /// The block of a worker, for that worker to count in.
@@ -97,10 +95,7 @@ impl<T: Default> PerWorker<T> {
 
     /// The blocks that exist, with the number of their worker.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
-        self.blocks
-            .iter()
-            .enumerate()
-            .filter_map(|(worker, block)| Some((worker, block.get()?.as_ref())))
+        self.blocks.iter().enumerate().filter_map(|(worker, block)| Some((worker, block.get()?.as_ref())))
     }
 
     /// Count of workers that there is room for.

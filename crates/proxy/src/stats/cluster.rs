@@ -145,19 +145,12 @@ impl ClusterCounters {
     #[inline]
     pub fn record_response_time(&self, duration: Duration, internal: bool) {
         self.upstream_rq_time.touch().record_ms(duration);
-        self.answers(internal)
-            .upstream_rq_time
-            .touch()
-            .record_ms(duration);
+        self.answers(internal).upstream_rq_time.touch().record_ms(duration);
     }
 
     #[inline]
     fn answers(&self, internal: bool) -> &Answers {
-        if internal {
-            self.internal.touch()
-        } else {
-            self.external.touch()
-        }
+        if internal { self.internal.touch() } else { self.external.touch() }
     }
 }
 
@@ -279,18 +272,13 @@ impl ClusterStats {
     /// A counter summed over the workers: `stats.total(|counters| &counters.upstream_rq_total)`.
     #[must_use]
     pub fn total(&self, counter: impl Fn(&ClusterCounters) -> &Counter) -> u64 {
-        self.workers
-            .iter()
-            .map(|(_, counters)| counter(counters).get())
-            .sum()
+        self.workers.iter().map(|(_, counters)| counter(counters).get()).sum()
     }
 
     /// A gauge summed over the workers.
     #[must_use]
     pub fn level(&self, gauge: impl Fn(&ClusterCounters) -> &Gauge) -> u64 {
-        lateen_telemetry::counter::level_of(
-            self.workers.iter().map(|(_, counters)| gauge(counters)),
-        )
+        lateen_telemetry::counter::level_of(self.workers.iter().map(|(_, counters)| gauge(counters)))
     }
 
     /// Sets the membership gauges and counts a change when the hosts changed.

@@ -89,16 +89,10 @@ impl CodeSums {
             completed += codes.completed.get();
             for (class, sum) in classes.iter_mut().enumerate() {
                 *sum += codes.classes[class].get();
-                for (rest, counter) in codes.exact[class]
-                    .get()
-                    .iter()
-                    .flat_map(|hundred| hundred.0.iter())
-                    .enumerate()
+                for (rest, counter) in codes.exact[class].get().iter().flat_map(|hundred| hundred.0.iter()).enumerate()
                 {
                     if counter.get() > 0 {
-                        *exact
-                            .entry((class as u16 + 1) * 100 + rest as u16)
-                            .or_default() += counter.get();
+                        *exact.entry((class as u16 + 1) * 100 + rest as u16).or_default() += counter.get();
                     }
                 }
             }
@@ -126,10 +120,7 @@ mod tests {
         let sums = CodeSums::of([&one, &other].into_iter());
         assert_eq!(sums.completed, 10);
         assert_eq!(sums.classes, [(1, 1), (2, 3), (5, 2)]);
-        assert_eq!(
-            sums.exact,
-            [(100, 1), (200, 2), (204, 1), (503, 1), (599, 1)]
-        );
+        assert_eq!(sums.exact, [(100, 1), (200, 2), (204, 1), (503, 1), (599, 1)]);
     }
 
     #[test]
@@ -138,9 +129,6 @@ mod tests {
         for status in [404, 499, 700, 3] {
             classes.count(status);
         }
-        assert_eq!(
-            (classes.completed(), classes.classes()),
-            (4, [0, 0, 0, 2, 0])
-        );
+        assert_eq!((classes.completed(), classes.classes()), (4, [0, 0, 0, 2, 0]));
     }
 }

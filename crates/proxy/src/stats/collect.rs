@@ -54,23 +54,16 @@ impl Registry {
             http.history.flush(|visit| http.distributions(visit));
         }
         for listener in self.listeners.all() {
-            listener
-                .history
-                .flush(|visit| listener.distributions(visit));
+            listener.history.flush(|visit| listener.distributions(visit));
         }
-        self.server
-            .history
-            .flush(|visit| self.server.distributions(visit));
+        self.server.history.flush(|visit| self.server.distributions(visit));
     }
 
     /// Lets every counter start again from 0, as Envoy's `/reset_counters` does; gauges and histograms go on.
     ///
     /// Nobody but its worker writes a counter, so what it had counted until now is remembered and subtracted.
     pub fn reset_counters(&self) {
-        self.reset
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        self.reset.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let mut counts = BTreeMap::new();
         for sample in self.samples() {
             if let Value::Counter(count @ 1..) = sample.value {
@@ -115,14 +108,8 @@ impl History {
 
     fn reading(&self, name: &str, now: Distribution) -> Value {
         let history = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let interval = history
-            .get(name)
-            .map(|[before, after]| after.since(before))
-            .unwrap_or_default();
-        Value::Histogram(Box::new(Reading {
-            interval,
-            cumulative: now,
-        }))
+        let interval = history.get(name).map(|[before, after]| after.since(before)).unwrap_or_default();
+        Value::Histogram(Box::new(Reading { interval, cumulative: now }))
     }
 }
 
@@ -135,44 +122,17 @@ impl ClusterStats {
         let scope = tagged_scope("cluster.", &self.name, CLUSTER_TAG);
         collect_blocks(&scope, "", || self.blocks(), samples);
         collect_blocks(&scope, "", || std::iter::once(&self.state), samples);
-        collect_absent(
-            &scope,
-            cluster::ABSENT_COUNTERS,
-            cluster::ABSENT_GAUGES,
-            samples,
-        );
-        collect_breakers(
-            &scope,
-            "circuit_breakers.default.",
-            &self.state.breakers_default,
-            samples,
-        );
-        collect_breakers(
-            &scope,
-            "circuit_breakers.high.",
-            &self.state.breakers_high,
-            samples,
-        );
-        collect_codes(
-            &scope,
-            "",
-            self.blocks().map(|block| &block.codes),
-            true,
-            samples,
-        );
+        collect_absent(&scope, cluster::ABSENT_COUNTERS, cluster::ABSENT_GAUGES, samples);
+        collect_breakers(&scope, "circuit_breakers.default.", &self.state.breakers_default, samples);
+        collect_breakers(&scope, "circuit_breakers.high.", &self.state.breakers_high, samples);
+        collect_codes(&scope, "", self.blocks().map(|block| &block.codes), true, samples);
         let retried = self.blocks().filter_map(|block| block.retried.get());
         collect_codes(&scope, "retry.", retried, false, samples);
         let canary = self.blocks().filter_map(|block| block.canary.get());
         collect_codes(&scope, "canary.", canary, false, samples);
-        let internal = self
-            .blocks()
-            .filter_map(|block| block.internal.get())
-            .map(|answers| &answers.codes);
+        let internal = self.blocks().filter_map(|block| block.internal.get()).map(|answers| &answers.codes);
         collect_codes(&scope, "internal.", internal, false, samples);
-        let external = self
-            .blocks()
-            .filter_map(|block| block.external.get())
-            .map(|answers| &answers.codes);
+        let external = self.blocks().filter_map(|block| block.external.get()).map(|answers| &answers.codes);
         collect_codes(&scope, "external.", external, false, samples);
         self.distributions(&mut |name, now| {
             let value = self.history.reading(&name, now);
@@ -187,19 +147,10 @@ impl ClusterStats {
                 visit(name.into(), Distribution::of(histograms.into_iter()));
             }
         };
-        lazy(
-            "upstream_rq_time",
-            self.blocks()
-                .filter_map(|block| block.upstream_rq_time.get())
-                .collect(),
-        );
-        let internal = self
-            .blocks()
-            .filter_map(|block| block.internal.get()?.upstream_rq_time.get());
+        lazy("upstream_rq_time", self.blocks().filter_map(|block| block.upstream_rq_time.get()).collect());
+        let internal = self.blocks().filter_map(|block| block.internal.get()?.upstream_rq_time.get());
         lazy("internal.upstream_rq_time", internal.collect());
-        let external = self
-            .blocks()
-            .filter_map(|block| block.external.get()?.upstream_rq_time.get());
+        let external = self.blocks().filter_map(|block| block.external.get()?.upstream_rq_time.get());
         lazy("external.upstream_rq_time", external.collect());
     }
 }
@@ -213,11 +164,7 @@ impl HttpStats {
         let scope = tagged_scope("http.", &self.name, HTTP_TAG);
         collect_blocks(&scope, "", || self.blocks(), samples);
         collect_absent(&scope, http::ABSENT_COUNTERS, http::ABSENT_GAUGES, samples);
-        collect_classes(
-            &scope,
-            self.blocks().map(|block| &block.downstream_rq),
-            samples,
-        );
+        collect_classes(&scope, self.blocks().map(|block| &block.downstream_rq), samples);
         self.distributions(&mut |name, now| {
             let value = self.history.reading(&name, now);
             samples.push(Sample::new(&scope, name, value));
@@ -242,25 +189,13 @@ impl ListenerStats {
             let mut push = |leaf: &str, value: Value| {
                 let name = format!("worker_{worker}.{leaf}");
                 let sample = Sample::new(&scope, name, value);
-                samples.push(sample.tagged(
-                    format!("worker_{leaf}"),
-                    WORKER_TAG,
-                    worker.to_string(),
-                ));
+                samples.push(sample.tagged(format!("worker_{leaf}"), WORKER_TAG, worker.to_string()));
             };
-            push(
-                "downstream_cx_total",
-                Value::Counter(block.map_or(0, |block| block.downstream_cx_total.get())),
-            );
+            push("downstream_cx_total", Value::Counter(block.map_or(0, |block| block.downstream_cx_total.get())));
             let active = level_of(block.map(|block| &block.downstream_cx_active).into_iter());
             push("downstream_cx_active", Value::Gauge(active));
         }
-        for (stat_prefix, classes) in self
-            .https
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-        {
+        for (stat_prefix, classes) in self.https.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             let http = tagged_scope("http.", stat_prefix, HTTP_TAG);
             let scope = Arc::new(Scope {
                 prefix: format!("{}{}", scope.prefix, http.prefix),
@@ -282,26 +217,11 @@ impl ListenerStats {
 
 impl ServerStats {
     fn collect(&self, samples: &mut Vec<Sample>) {
-        collect_blocks(
-            &Scope::plain("server."),
-            "",
-            || std::iter::once(&self.server),
-            samples,
-        );
+        collect_blocks(&Scope::plain("server."), "", || std::iter::once(&self.server), samples);
         let listeners = Scope::plain("listener_manager.");
-        collect_blocks(
-            &listeners,
-            "",
-            || std::iter::once(&self.listener_manager),
-            samples,
-        );
+        collect_blocks(&listeners, "", || std::iter::once(&self.listener_manager), samples);
         let clusters = Scope::plain("cluster_manager.");
-        collect_blocks(
-            &clusters,
-            "",
-            || std::iter::once(&self.cluster_manager),
-            samples,
-        );
+        collect_blocks(&clusters, "", || std::iter::once(&self.cluster_manager), samples);
         collect_subscription("listener_manager.lds.", &self.lds, samples);
         collect_subscription("cluster_manager.cds.", &self.cds, samples);
         self.distributions(&mut |name, now| {
@@ -315,10 +235,7 @@ impl ServerStats {
         visit_histograms(|| std::iter::once(&self.server), &mut |name, now| {
             visit(format!("server.{name}").into(), now)
         });
-        for (prefix, subscription) in [
-            ("listener_manager.lds.", &self.lds),
-            ("cluster_manager.cds.", &self.cds),
-        ] {
+        for (prefix, subscription) in [("listener_manager.lds.", &self.lds), ("cluster_manager.cds.", &self.cds)] {
             if subscription.version_text().is_some() {
                 visit_histograms(|| std::iter::once(&subscription.state), &mut |name, now| {
                     visit(format!("{prefix}{name}").into(), now)
@@ -332,10 +249,7 @@ impl ServerStats {
 fn tagged_scope(kind: &str, name: &str, tag: &'static str) -> Arc<Scope> {
     let (value, rest) = match name.strip_suffix(';') {
         Some(whole) => (whole, ""),
-        None => name
-            .split_once('.')
-            .filter(|(value, _)| !value.is_empty())
-            .unwrap_or((name, "")),
+        None => name.split_once('.').filter(|(value, _)| !value.is_empty()).unwrap_or((name, "")),
     };
     let dot = if rest.is_empty() { "" } else { "." };
     Arc::new(Scope {
@@ -347,50 +261,29 @@ fn tagged_scope(kind: &str, name: &str, tag: &'static str) -> Arc<Scope> {
 
 /// The scope of a listener: an address is a tag, any other name is part of the family.
 fn listener_scope(name: &str) -> Arc<Scope> {
-    let is_address = name
-        .bytes()
-        .all(|byte| matches!(byte, b'_' | b'.' | b'0'..=b'9'))
-        || name
-            .bytes()
-            .all(|byte| matches!(byte, b'_' | b'[' | b']') || byte.is_ascii_hexdigit());
+    let is_address = name.bytes().all(|byte| matches!(byte, b'_' | b'.' | b'0'..=b'9'))
+        || name.bytes().all(|byte| matches!(byte, b'_' | b'[' | b']') || byte.is_ascii_hexdigit());
     let prefix = format!("listener.{name}.");
     if is_address {
-        Arc::new(Scope {
-            prefix,
-            family: "listener.".into(),
-            tags: vec![(LISTENER_TAG, name.to_owned())],
-        })
+        Arc::new(Scope { prefix, family: "listener.".into(), tags: vec![(LISTENER_TAG, name.to_owned())] })
     } else {
         Scope::plain(prefix)
     }
 }
 
 /// Counters and gauges of blocks of one kind, summed.
-fn collect_blocks<'a, B, I>(
-    scope: &Arc<Scope>,
-    prefix: &'static str,
-    blocks: impl Fn() -> I,
-    samples: &mut Vec<Sample>,
-) where
+fn collect_blocks<'a, B, I>(scope: &Arc<Scope>, prefix: &'static str, blocks: impl Fn() -> I, samples: &mut Vec<Sample>)
+where
     B: Block + 'a,
     I: Iterator<Item = &'a B>,
 {
     for (index, name) in B::COUNTERS.iter().enumerate() {
-        let count = blocks()
-            .filter_map(|block| block.counter(index))
-            .map(lateen_telemetry::Counter::get)
-            .sum();
-        samples.push(Sample::new(
-            scope,
-            leaf(prefix, name),
-            Value::Counter(count),
-        ));
+        let count = blocks().filter_map(|block| block.counter(index)).map(lateen_telemetry::Counter::get).sum();
+        samples.push(Sample::new(scope, leaf(prefix, name), Value::Counter(count)));
     }
     for (index, name) in B::GAUGES.iter().enumerate() {
         let level = level_of(blocks().filter_map(|block| block.gauge(index)));
-        let used = blocks()
-            .filter_map(|block| block.gauge(index))
-            .any(lateen_telemetry::Gauge::is_used);
+        let used = blocks().filter_map(|block| block.gauge(index)).any(lateen_telemetry::Gauge::is_used);
         samples.push(Sample::new(scope, leaf(prefix, name), Value::Gauge(level)).used(used));
     }
 }
@@ -401,46 +294,21 @@ where
     I: Iterator<Item = &'a B>,
 {
     for (index, name) in B::HISTOGRAMS.iter().enumerate() {
-        visit(
-            (*name).into(),
-            Distribution::of(blocks().filter_map(|block| block.histogram(index))),
-        );
+        visit((*name).into(), Distribution::of(blocks().filter_map(|block| block.histogram(index))));
     }
 }
 
-fn collect_absent(
-    scope: &Arc<Scope>,
-    counters: &[&'static str],
-    gauges: &[&'static str],
-    samples: &mut Vec<Sample>,
-) {
-    samples.extend(
-        counters
-            .iter()
-            .map(|name| Sample::new(scope, *name, Value::Counter(0))),
-    );
-    samples.extend(
-        gauges
-            .iter()
-            .map(|name| Sample::new(scope, *name, Value::Gauge(0))),
-    );
+fn collect_absent(scope: &Arc<Scope>, counters: &[&'static str], gauges: &[&'static str], samples: &mut Vec<Sample>) {
+    samples.extend(counters.iter().map(|name| Sample::new(scope, *name, Value::Counter(0))));
+    samples.extend(gauges.iter().map(|name| Sample::new(scope, *name, Value::Gauge(0))));
 }
 
-fn collect_breakers(
-    scope: &Arc<Scope>,
-    prefix: &'static str,
-    breakers: &BreakerGauges,
-    samples: &mut Vec<Sample>,
-) {
+fn collect_breakers(scope: &Arc<Scope>, prefix: &'static str, breakers: &BreakerGauges, samples: &mut Vec<Sample>) {
     collect_blocks(scope, prefix, || std::iter::once(breakers), samples);
     if let Some(remaining) = breakers.remaining.get() {
         collect_blocks(scope, prefix, || std::iter::once(remaining), samples);
         // Connection pools are not limited.
-        samples.push(Sample::new(
-            scope,
-            leaf(prefix, "remaining_cx_pools"),
-            Value::Gauge(u64::MAX),
-        ));
+        samples.push(Sample::new(scope, leaf(prefix, "remaining_cx_pools"), Value::Gauge(u64::MAX)));
     }
 }
 
@@ -456,26 +324,14 @@ fn collect_codes<'a>(
     let sums = CodeSums::of(workers);
     if sums.completed > 0 || always {
         let value = Value::Counter(sums.completed);
-        samples.push(Sample::new(
-            scope,
-            leaf(prefix, "upstream_rq_completed"),
-            value,
-        ));
+        samples.push(Sample::new(scope, leaf(prefix, "upstream_rq_completed"), value));
     }
     for (class, count) in sums.classes {
-        let sample = Sample::new(
-            scope,
-            format!("{prefix}upstream_rq_{class}xx"),
-            Value::Counter(count),
-        );
+        let sample = Sample::new(scope, format!("{prefix}upstream_rq_{class}xx"), Value::Counter(count));
         samples.push(sample.tagged(leaf(prefix, "upstream_rq_xx"), CLASS_TAG, class.to_string()));
     }
     for (code, count) in sums.exact {
-        let sample = Sample::new(
-            scope,
-            format!("{prefix}upstream_rq_{code}"),
-            Value::Counter(count),
-        );
+        let sample = Sample::new(scope, format!("{prefix}upstream_rq_{code}"), Value::Counter(count));
         samples.push(sample.tagged(leaf(prefix, "upstream_rq"), CODE_TAG, code.to_string()));
     }
 }
@@ -493,51 +349,29 @@ fn collect_classes<'a>(
             *sum += count;
         }
     }
-    samples.push(Sample::new(
-        scope,
-        "downstream_rq_completed",
-        Value::Counter(completed),
-    ));
+    samples.push(Sample::new(scope, "downstream_rq_completed", Value::Counter(completed)));
     for (count, class) in classes.into_iter().zip(1..) {
-        let sample = Sample::new(
-            scope,
-            format!("downstream_rq_{class}xx"),
-            Value::Counter(count),
-        );
+        let sample = Sample::new(scope, format!("downstream_rq_{class}xx"), Value::Counter(count));
         samples.push(sample.tagged("downstream_rq_xx", CLASS_TAG, class.to_string()));
     }
 }
 
-fn collect_subscription(
-    prefix: &'static str,
-    subscription: &Subscription,
-    samples: &mut Vec<Sample>,
-) {
+fn collect_subscription(prefix: &'static str, subscription: &Subscription, samples: &mut Vec<Sample>) {
     if let Some(version) = subscription.version_text() {
         let scope = Scope::plain(prefix);
         collect_blocks(&scope, "", || std::iter::once(&subscription.state), samples);
-        samples.push(Sample::new(
-            &scope,
-            "version",
-            Value::Gauge(Subscription::version(&version)),
-        ));
+        samples.push(Sample::new(&scope, "version", Value::Gauge(Subscription::version(&version))));
         samples.push(Sample::new(&scope, "version_text", Value::Text(version)));
     }
 }
 
 fn leaf(prefix: &'static str, name: &'static str) -> Leaf {
-    if prefix.is_empty() {
-        name.into()
-    } else {
-        format!("{prefix}{name}").into()
-    }
+    if prefix.is_empty() { name.into() } else { format!("{prefix}{name}").into() }
 }
 
 impl<T: Default> PerWorker<T> {
     fn get(&self, worker: usize) -> Option<&T> {
-        self.iter()
-            .find(|(number, _)| *number == worker)
-            .map(|(_, block)| block)
+        self.iter().find(|(number, _)| *number == worker).map(|(_, block)| block)
     }
 }
 
@@ -556,9 +390,7 @@ mod tests {
     }
 
     fn lines<'a>(text: &'a str, beginning: &str) -> Vec<&'a str> {
-        text.lines()
-            .filter_map(|line| line.strip_prefix(beginning))
-            .collect()
+        text.lines().filter_map(|line| line.strip_prefix(beginning)).collect()
     }
 
     /// A cluster's names in real Envoy's `/stats` (1.40.0) after one answer 200 and one timeout, without
@@ -607,9 +439,7 @@ mod tests {
             .map(|line| line.split_once(": ").map_or(line, |(name, _)| name))
             .collect();
         names.sort_unstable();
-        let expected: Vec<_> = include_str!("testdata/listener_names.txt")
-            .lines()
-            .collect();
+        let expected: Vec<_> = include_str!("testdata/listener_names.txt").lines().collect();
         assert_eq!(names, expected);
         assert!(text.contains("listener.127.0.0.1_29980.http.p.downstream_rq_2xx: 1\n"));
     }
@@ -630,10 +460,8 @@ mod tests {
         cluster.worker(0).count_response(503, true);
         let text = text(&registry);
         let name = "cluster.outbound|80||a.b;.";
-        let codes: Vec<_> = lines(&text, name)
-            .into_iter()
-            .filter(|line| line.contains("xx") || line.contains("_rq_200"))
-            .collect();
+        let codes: Vec<_> =
+            lines(&text, name).into_iter().filter(|line| line.contains("xx") || line.contains("_rq_200")).collect();
         assert_eq!(
             codes,
             [
@@ -646,14 +474,8 @@ mod tests {
                 "upstream_rq_5xx: 1",
             ]
         );
-        assert!(
-            text.contains("a.b;.upstream_rq_total: 2\n")
-                && text.contains("a.b;.upstream_rq_active: 1\n")
-        );
-        assert!(
-            text.contains("a.b;.upstream_rq_time: P0(nan,1.0333333333333334) "),
-            "{text}"
-        );
+        assert!(text.contains("a.b;.upstream_rq_total: 2\n") && text.contains("a.b;.upstream_rq_active: 1\n"));
+        assert!(text.contains("a.b;.upstream_rq_time: P0(nan,1.0333333333333334) "), "{text}");
     }
 
     #[test]
@@ -685,10 +507,7 @@ mod tests {
              envoy_http_conn_manager_prefix=\"ingress\",envoy_listener_address=\"127.0.0.1_80\"} 1",
             "envoy_listener_edge_downstream_cx_total{} 1",
         ] {
-            assert!(
-                text.lines().any(|found| found == line),
-                "{line}\n in\n{text}"
-            );
+            assert!(text.lines().any(|found| found == line), "{line}\n in\n{text}");
         }
     }
 
@@ -702,10 +521,7 @@ mod tests {
         registry.flush();
         http.worker(0).downstream_rq_time.record(67);
         let shown = text(&registry);
-        assert!(
-            shown.contains("downstream_rq_time: P0(67.5,0) P25(67.5,0) P50(67.5,67.333"),
-            "{shown}"
-        );
+        assert!(shown.contains("downstream_rq_time: P0(67.5,0) P25(67.5,0) P50(67.5,67.333"), "{shown}");
         registry.flush();
         registry.flush();
         let shown = text(&registry);
@@ -726,10 +542,7 @@ mod tests {
         assert_eq!(find("upstream_cx_active").value, Value::Gauge(1));
         registry.reset_counters();
         let samples = registry.samples();
-        let total = samples
-            .iter()
-            .find(|sample| sample.name == "upstream_rq_total")
-            .unwrap();
+        let total = samples.iter().find(|sample| sample.name == "upstream_rq_total").unwrap();
         assert_eq!((&total.value, total.used), (&Value::Counter(0), true));
     }
 
@@ -737,13 +550,7 @@ mod tests {
     fn remaining_gauges_exist_only_where_they_are_tracked() {
         let registry = Registry::new(1);
         let (tracked, other) = (registry.cluster("a"), registry.cluster("b"));
-        tracked
-            .state
-            .breakers_default
-            .remaining
-            .touch()
-            .remaining_rq
-            .set(u64::from(u32::MAX));
+        tracked.state.breakers_default.remaining.touch().remaining_rq.set(u64::from(u32::MAX));
         tracked.state.breakers_default.rq_open.set(1);
         let text = text(&registry);
         assert!(text.contains("cluster.a.circuit_breakers.default.remaining_rq: 4294967295\n"));
@@ -756,10 +563,7 @@ mod tests {
     fn a_subscription_shows_once_it_has_a_version() {
         let registry = Registry::new(1);
         assert!(!text(&registry).contains("cds"));
-        registry.server.cds.record_accepted(
-            "c1",
-            std::time::UNIX_EPOCH + Duration::from_millis(1_795_478_882_799),
-        );
+        registry.server.cds.record_accepted("c1", std::time::UNIX_EPOCH + Duration::from_millis(1_795_478_882_799));
         let text = text(&registry);
         for line in [
             "cluster_manager.cds.version_text: \"c1\"",

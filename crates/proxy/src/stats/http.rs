@@ -117,11 +117,7 @@ pub struct HttpStats {
 
 impl HttpStats {
     pub(crate) fn new(name: Arc<str>, workers: usize) -> Self {
-        Self {
-            name,
-            workers: PerWorker::new(workers),
-            history: super::History::default(),
-        }
+        Self { name, workers: PerWorker::new(workers), history: super::History::default() }
     }
 
     /// The block of a worker.
@@ -134,17 +130,12 @@ impl HttpStats {
     /// A counter summed over the workers.
     #[must_use]
     pub fn total(&self, counter: impl Fn(&HttpCounters) -> &Counter) -> u64 {
-        self.workers
-            .iter()
-            .map(|(_, counters)| counter(counters).get())
-            .sum()
+        self.workers.iter().map(|(_, counters)| counter(counters).get()).sum()
     }
 
     /// A gauge summed over the workers.
     #[must_use]
     pub fn level(&self, gauge: impl Fn(&HttpCounters) -> &Gauge) -> u64 {
-        lateen_telemetry::counter::level_of(
-            self.workers.iter().map(|(_, counters)| gauge(counters)),
-        )
+        lateen_telemetry::counter::level_of(self.workers.iter().map(|(_, counters)| gauge(counters)))
     }
 }

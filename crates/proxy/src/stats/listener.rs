@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use lateen_telemetry::Gauge;
+
 use super::block::{PerWorker, block};
 use super::codes::ClassCounters;
 
@@ -42,12 +44,7 @@ pub struct ListenerStats {
 
 impl ListenerStats {
     pub(crate) fn new(name: Arc<str>, workers: usize) -> Self {
-        Self {
-            name,
-            workers: PerWorker::new(workers),
-            https: Mutex::default(),
-            history: super::History::default(),
-        }
+        Self { name, workers: PerWorker::new(workers), https: Mutex::default(), history: super::History::default() }
     }
 
     /// The block of a worker.
@@ -57,14 +54,16 @@ impl ListenerStats {
         self.workers.worker(worker)
     }
 
+    /// The gauge `downstream_cx_active` of each worker.
+    pub fn active_connections(&self) -> impl Iterator<Item = &Gauge> {
+        self.workers.iter().map(|(_, block)| &block.downstream_cx_active)
+    }
+
     /// The counters `http.<stat_prefix>.downstream_rq_*` of this listener; take them when a listener is adopted, not
     /// per request.
     #[must_use]
     pub fn http(&self, stat_prefix: &str) -> Arc<PerWorker<ClassCounters>> {
         let mut https = self.https.lock().unwrap_or_else(PoisonError::into_inner);
-        https
-            .entry(stat_prefix.into())
-            .or_insert_with(|| Arc::new(PerWorker::new(self.workers.workers())))
-            .clone()
+        https.entry(stat_prefix.into()).or_insert_with(|| Arc::new(PerWorker::new(self.workers.workers()))).clone()
     }
 }

@@ -20,15 +20,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use lateen_telemetry::Distribution;
 
 pub use block::PerWorker;
-pub use cluster::{
-    Answers, BreakerGauges, ClusterCounters, ClusterState, ClusterStats, Lazy, RemainingGauges,
-};
+pub use cluster::{Answers, BreakerGauges, ClusterCounters, ClusterState, ClusterStats, Lazy, RemainingGauges};
 pub use codes::{ClassCounters, CodeCounters};
 pub use http::{HttpCounters, HttpStats};
 pub use listener::{ListenerCounters, ListenerStats};
-pub use server::{
-    ClusterManagerState, ListenerManagerState, ServerState, ServerStats, SubscriptionState,
-};
+pub use server::{ClusterManagerState, ListenerManagerState, ServerState, ServerStats, SubscriptionState};
 
 /// All scopes of the process.
 #[derive(Debug)]
@@ -66,17 +62,13 @@ impl Registry {
     /// The scope of a cluster by its name in statistics (`alt_stat_name`, else its name).
     #[must_use]
     pub fn cluster(&self, stat_name: &str) -> Arc<ClusterStats> {
-        self.clusters.get(&stat_name.replace(':', "_"), |name| {
-            ClusterStats::new(name, self.workers)
-        })
+        self.clusters.get(&stat_name.replace(':', "_"), |name| ClusterStats::new(name, self.workers))
     }
 
     /// The scope of the connection managers with this `stat_prefix`.
     #[must_use]
     pub fn http(&self, stat_prefix: &str) -> Arc<HttpStats> {
-        self.https.get(&stat_prefix.replace(':', "_"), |name| {
-            HttpStats::new(name, self.workers)
-        })
+        self.https.get(&stat_prefix.replace(':', "_"), |name| HttpStats::new(name, self.workers))
     }
 
     /// The scope of a listener by its `stat_prefix`, else by the address to which it is bound.
@@ -86,8 +78,7 @@ impl Registry {
             Some(prefix) if !prefix.is_empty() => prefix.replace(':', "_"),
             _ => address.to_string().replace(':', "_"),
         };
-        self.listeners
-            .get(&name, |name| ListenerStats::new(name, self.workers))
+        self.listeners.get(&name, |name| ListenerStats::new(name, self.workers))
     }
 
     /// The clusters in use, by name.
@@ -122,10 +113,7 @@ struct ByName<T> {
 
 impl<T> Default for Scopes<T> {
     fn default() -> Self {
-        Self(Mutex::new(ByName {
-            scopes: BTreeMap::new(),
-            sweep_at: 64,
-        }))
+        Self(Mutex::new(ByName { scopes: BTreeMap::new(), sweep_at: 64 }))
     }
 }
 
@@ -146,11 +134,7 @@ impl<T> Scopes<T> {
     }
 
     fn all(&self) -> Vec<Arc<T>> {
-        self.lock()
-            .scopes
-            .values()
-            .filter_map(Weak::upgrade)
-            .collect()
+        self.lock().scopes.values().filter_map(Weak::upgrade).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, ByName<T>> {
@@ -175,12 +159,7 @@ mod tests {
         assert_eq!(registry.clusters().len(), 1);
         drop(first);
         assert!(registry.clusters().is_empty());
-        assert_eq!(
-            registry
-                .cluster("outbound|80||a.b;")
-                .total(|counters| &counters.upstream_rq_total),
-            0
-        );
+        assert_eq!(registry.cluster("outbound|80||a.b;").total(|counters| &counters.upstream_rq_total), 0);
     }
 
     #[test]
@@ -198,10 +177,7 @@ mod tests {
         assert_eq!(&*registry.cluster("a:b").name, "a_b");
         let address = "127.0.0.1:29980".parse().unwrap();
         assert_eq!(&*registry.listener(address, None).name, "127.0.0.1_29980");
-        assert_eq!(
-            &*registry.listener(address, Some("")).name,
-            "127.0.0.1_29980"
-        );
+        assert_eq!(&*registry.listener(address, Some("")).name, "127.0.0.1_29980");
         assert_eq!(&*registry.listener(address, Some("in")).name, "in");
         let address = "[::1]:80".parse().unwrap();
         assert_eq!(&*registry.listener(address, None).name, "[__1]_80");

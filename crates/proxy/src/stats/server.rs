@@ -82,9 +82,7 @@ pub struct Subscription {
 impl Subscription {
     /// Counts an update that was accepted.
     pub fn record_accepted(&self, version: &str, now: SystemTime) {
-        let time = now
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_millis() as u64);
+        let time = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
         self.state.update_attempt.inc();
         self.state.update_success.inc();
         self.state.update_time.set(time);
@@ -105,10 +103,7 @@ impl Subscription {
     /// The version of the last accepted update; `None` before the first.
     #[must_use]
     pub fn version_text(&self) -> Option<String> {
-        self.version
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.version.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A version as a number: Envoy shows the xxHash64 of its text.

@@ -47,31 +47,19 @@ impl Answer {
     /// 200 with text.
     #[must_use]
     pub fn text(body: impl Into<String>) -> Self {
-        Self {
-            status: StatusCode::OK,
-            content_type: PLAIN,
-            body: body.into(),
-        }
+        Self { status: StatusCode::OK, content_type: PLAIN, body: body.into() }
     }
 
     /// 200 with JSON.
     #[must_use]
     pub fn json(body: impl Into<String>) -> Self {
-        Self {
-            status: StatusCode::OK,
-            content_type: JSON,
-            body: body.into(),
-        }
+        Self { status: StatusCode::OK, content_type: JSON, body: body.into() }
     }
 
     /// Another status with text.
     #[must_use]
     pub fn error(status: StatusCode, body: impl Into<String>) -> Self {
-        Self {
-            status,
-            content_type: PLAIN,
-            body: body.into(),
-        }
+        Self { status, content_type: PLAIN, body: body.into() }
     }
 }
 
@@ -119,11 +107,7 @@ impl<C> Commands<C> {
     #[must_use]
     pub fn new(title: &'static str, context: C, mut commands: Vec<Command<C>>) -> Self {
         commands.sort_by_key(|command| command.path);
-        Self {
-            title,
-            context,
-            commands,
-        }
+        Self { title, context, commands }
     }
 
     /// Answers a request.
@@ -131,23 +115,13 @@ impl<C> Commands<C> {
     pub fn answer(&self, request: &Request) -> Answer {
         match request.path.as_str() {
             "/" => {
-                return Answer {
-                    content_type: HTML,
-                    ..Answer::text(self.home_page())
-                };
+                return Answer { content_type: HTML, ..Answer::text(self.home_page()) };
             }
             "/help" => return Answer::text(self.help()),
             _ => {}
         }
-        let Some(command) = self
-            .commands
-            .iter()
-            .find(|command| command.path == request.path)
-        else {
-            return Answer::error(
-                StatusCode::NOT_FOUND,
-                format!("invalid path. {}", self.help()),
-            );
+        let Some(command) = self.commands.iter().find(|command| command.path == request.path) else {
+            return Answer::error(StatusCode::NOT_FOUND, format!("invalid path. {}", self.help()));
         };
         if command.effect == Effect::Changes && request.method != Method::POST {
             let body = format!("Method {} not allowed, POST required.", request.method);
@@ -161,11 +135,7 @@ impl<C> Commands<C> {
     pub fn help(&self) -> String {
         let mut out = String::from("admin commands are:\n");
         for (path, help, effect, parameters) in self.listed() {
-            let post = if effect == Effect::Changes {
-                " (POST)"
-            } else {
-                ""
-            };
+            let post = if effect == Effect::Changes { " (POST)" } else { "" };
             push!(out, "  {path}{post}: {help}\n");
             for parameter in parameters {
                 push!(out, "      {}: {}\n", parameter.name, parameter.help);
@@ -177,24 +147,12 @@ impl<C> Commands<C> {
     fn listed(&self) -> Vec<(&'static str, &'static str, Effect, &'static [Parameter])> {
         let own = [
             ("/", "Admin home page", Effect::Reads, [].as_slice()),
-            (
-                "/help",
-                "print out list of admin commands",
-                Effect::Reads,
-                [].as_slice(),
-            ),
+            ("/help", "print out list of admin commands", Effect::Reads, [].as_slice()),
         ];
         let mut all: Vec<_> = self
             .commands
             .iter()
-            .map(|command| {
-                (
-                    command.path,
-                    command.help,
-                    command.effect,
-                    command.parameters,
-                )
-            })
+            .map(|command| (command.path, command.help, command.effect, command.parameters))
             .chain(own)
             .collect();
         all.sort_by_key(|(path, ..)| *path);
@@ -215,10 +173,7 @@ impl<C> Commands<C> {
             let help = escaped(help);
             match effect {
                 // Relative, so that the page also works behind a prefix.
-                Effect::Reads => push!(
-                    out,
-                    "<tr><td><a href='{name}'>{name}</a></td><td>{help}</td></tr>\n"
-                ),
+                Effect::Reads => push!(out, "<tr><td><a href='{name}'>{name}</a></td><td>{help}</td></tr>\n"),
                 Effect::Changes => push!(
                     out,
                     "<tr><td><form action='{name}' method='post'><button>{name}</button></form></td>\
@@ -233,10 +188,7 @@ impl<C> Commands<C> {
 
 fn escaped(text: &str) -> Cow<'_, str> {
     if text.contains(['&', '<', '>', '\'', '"']) {
-        let text = text
-            .replace('&', "&amp;")
-            .replace('<', "&lt;")
-            .replace('>', "&gt;");
+        let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
         text.replace('\'', "&#39;").replace('"', "&quot;").into()
     } else {
         text.into()
@@ -259,15 +211,9 @@ mod tests {
             path: "/healthcheck/fail",
             help: "fail <health> checks",
             effect: Effect::Changes,
-            parameters: &[Parameter {
-                name: "why",
-                help: "the reason",
-            }],
+            parameters: &[Parameter { name: "why", help: "the reason" }],
             handler: |_: &&'static str, request: &Request| {
-                Answer::text(format!(
-                    "OK {}\n",
-                    request.query.get("why").unwrap_or_default()
-                ))
+                Answer::text(format!("OK {}\n", request.query.get("why").unwrap_or_default()))
             },
         };
         Commands::new("Admin", "LIVE", vec![ready, fail])
@@ -275,11 +221,7 @@ mod tests {
 
     fn ask(method: Method, target: &str) -> Answer {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        commands().answer(&Request {
-            method,
-            path: path.into(),
-            query: Query::parse(query),
-        })
+        commands().answer(&Request { method, path: path.into(), query: Query::parse(query) })
     }
 
     const HELP: &str = "admin commands are:\n  /: Admin home page\n  /healthcheck/fail (POST): fail <health> checks\n      \
@@ -297,10 +239,7 @@ mod tests {
         let refused = ask(Method::GET, "/healthcheck/fail");
         assert_eq!(refused.status, StatusCode::METHOD_NOT_ALLOWED);
         assert_eq!(refused.body, "Method GET not allowed, POST required.");
-        assert_eq!(
-            ask(Method::POST, "/healthcheck/fail?why=a%20b"),
-            Answer::text("OK a b\n")
-        );
+        assert_eq!(ask(Method::POST, "/healthcheck/fail?why=a%20b"), Answer::text("OK a b\n"));
     }
 
     #[test]
@@ -318,10 +257,7 @@ mod tests {
         let page = ask(Method::GET, "/");
         assert_eq!(page.content_type, HTML);
         assert!(page.body.contains("<a href='ready'>ready</a>"));
-        assert!(
-            page.body
-                .contains("<form action='healthcheck/fail' method='post'>")
-        );
+        assert!(page.body.contains("<form action='healthcheck/fail' method='post'>"));
         assert!(page.body.contains("fail &lt;health&gt; checks"));
     }
 }

@@ -10,25 +10,17 @@ impl Query {
     /// Parses `a=1&b&c=%20`; a parameter without `=` has an empty value.
     #[must_use]
     pub fn parse(query: &str) -> Self {
-        let parameters = query
-            .split('&')
-            .filter(|parameter| !parameter.is_empty())
-            .map(|parameter| {
-                let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-                (decoded(name), decoded(value))
-            });
-        Self {
-            parameters: parameters.collect(),
-        }
+        let parameters = query.split('&').filter(|parameter| !parameter.is_empty()).map(|parameter| {
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            (decoded(name), decoded(value))
+        });
+        Self { parameters: parameters.collect() }
     }
 
     /// The first value of a parameter.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.parameters
-            .iter()
-            .find(|(other, _)| other == name)
-            .map(|(_, value)| value.as_str())
+        self.parameters.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
     }
 
     /// Whether the parameter is there, whatever its value.
@@ -39,9 +31,7 @@ impl Query {
 
     /// All parameters, in their order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.parameters
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
+        self.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 }
 
@@ -51,8 +41,7 @@ fn decoded(text: &str) -> String {
     let mut at = 0;
     while at < bytes.len() {
         let escape = bytes.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
-        let escape =
-            escape.and_then(|digits| u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok());
+        let escape = escape.and_then(|digits| u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok());
         // `from_str_radix` takes a sign, an escape does not.
         match escape.filter(|_| bytes[at + 1].is_ascii_hexdigit()) {
             Some(byte) => {

@@ -41,24 +41,14 @@ pub struct Limits {
 impl Default for Limits {
     /// 64 connections, heads of 32 KiB within 60 s, stalls of 10 s.
     fn default() -> Self {
-        Self {
-            connections: 64,
-            head_bytes: 32 << 10,
-            head: Duration::from_secs(60),
-            stall: Duration::from_secs(10),
-        }
+        Self { connections: 64, head_bytes: 32 << 10, head: Duration::from_secs(60), stall: Duration::from_secs(10) }
     }
 }
 
 /// Serves until the future is dropped. Must run inside a `LocalSet` or a `LocalRuntime`: handlers need not be `Send`.
 ///
 /// `server` is the value of the `server` header.
-pub async fn serve<C: 'static>(
-    listener: TcpListener,
-    commands: Commands<C>,
-    server: &'static str,
-    limits: Limits,
-) {
+pub async fn serve<C: 'static>(listener: TcpListener, commands: Commands<C>, server: &'static str, limits: Limits) {
     let commands = Rc::new(commands);
     let permits = Arc::new(Semaphore::new(limits.connections));
     let mut connections = tokio::task::JoinSet::new();
@@ -110,11 +100,7 @@ fn understand(request: &http::Request<Incoming>) -> Request {
         path = path.replace("//", "/");
     }
     let query = Query::parse(request.uri().query().unwrap_or_default());
-    Request {
-        method: request.method().clone(),
-        path,
-        query,
-    }
+    Request { method: request.method().clone(), path, query }
 }
 
 fn respond(answer: Answer, server: &'static str) -> http::Response<Full<Bytes>> {
@@ -122,10 +108,7 @@ fn respond(answer: Answer, server: &'static str) -> http::Response<Full<Bytes>> 
     *response.status_mut() = answer.status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
-    headers.insert(
-        CACHE_CONTROL,
-        HeaderValue::from_static("no-cache, max-age=0"),
-    );
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, max-age=0"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(SERVER, HeaderValue::from_static(server));
     response
@@ -141,19 +124,10 @@ struct Impatient {
 
 impl Impatient {
     fn new(stream: TcpStream, limit: Duration) -> Self {
-        Self {
-            stream,
-            limit,
-            stalled: Box::pin(sleep(limit)),
-            waiting: false,
-        }
+        Self { stream, limit, stalled: Box::pin(sleep(limit)), waiting: false }
     }
 
-    fn limited<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        outcome: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
+    fn limited<T>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if outcome.is_ready() {
             self.waiting = false;
             return outcome;
@@ -170,21 +144,13 @@ impl Impatient {
 }
 
 impl AsyncRead for Impatient {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
 impl AsyncWrite for Impatient {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.limited(cx, outcome)
     }
@@ -227,29 +193,16 @@ mod tests {
 
     /// Runs a test against a server with these limits.
     fn served<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(SocketAddr) -> F) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         LocalSet::new().block_on(&runtime, async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
-            let command = |path, handler| Command {
-                path,
-                help: "",
-                effect: Effect::Reads,
-                parameters: &[],
-                handler,
-            };
+            let command = |path, handler| Command { path, help: "", effect: Effect::Reads, parameters: &[], handler };
             let ready = command("/ready", |_: &(), _: &Request| Answer::text("LIVE\n"));
-            let large = command("/large", |_: &(), _: &Request| {
-                Answer::text("x".repeat(LARGE))
-            });
+            let large = command("/large", |_: &(), _: &Request| Answer::text("x".repeat(LARGE)));
             let commands = Commands::new("Admin", (), vec![ready, large]);
             let server = tokio::task::spawn_local(serve(listener, commands, "envoy", limits));
-            tokio::time::timeout(Duration::from_secs(30), test(address))
-                .await
-                .unwrap();
+            tokio::time::timeout(Duration::from_secs(30), test(address)).await.unwrap();
             server.abort();
         });
     }
@@ -267,11 +220,7 @@ mod tests {
     #[test]
     fn an_answer_has_the_headers_of_envoys_admin_interface() {
         served(Limits::default(), async |address| {
-            let answer = exchange(
-                address,
-                b"GET //ready?a HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
-            )
-            .await;
+            let answer = exchange(address, b"GET //ready?a HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
             let (head, body) = answer.split_once("\r\n\r\n").unwrap();
             assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
             for header in [
@@ -281,10 +230,7 @@ mod tests {
                 "server: envoy",
                 "content-length: 5",
             ] {
-                assert!(
-                    head.lines().any(|line| line == header),
-                    "{header} in {head}"
-                );
+                assert!(head.lines().any(|line| line == header), "{header} in {head}");
             }
             assert_eq!(body, "LIVE\n");
         });
@@ -293,31 +239,17 @@ mod tests {
     #[test]
     fn a_head_request_has_no_body() {
         served(Limits::default(), async |address| {
-            let answer = exchange(
-                address,
-                b"HEAD /ready HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
-            )
-            .await;
-            assert!(
-                answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\n"),
-                "{answer}"
-            );
+            let answer = exchange(address, b"HEAD /ready HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
         });
     }
 
     #[test]
     fn what_is_no_http_is_refused_and_the_connection_closed() {
         served(Limits::default(), async |address| {
-            for request in [
-                "GARBAGE\r\n\r\n",
-                "GET / HTTP/1.1\r\na b: c\r\n\r\n",
-                "\u{0}\u{1}\u{2}\r\n\r\n",
-            ] {
+            for request in ["GARBAGE\r\n\r\n", "GET / HTTP/1.1\r\na b: c\r\n\r\n", "\u{0}\u{1}\u{2}\r\n\r\n"] {
                 let answer = exchange(address, request.as_bytes()).await;
-                assert!(
-                    answer.starts_with("HTTP/1.1 400 "),
-                    "{request:?}: {answer:?}"
-                );
+                assert!(answer.starts_with("HTTP/1.1 400 "), "{request:?}: {answer:?}");
             }
         });
     }
@@ -325,10 +257,7 @@ mod tests {
     #[test]
     fn a_head_that_is_too_large_is_refused() {
         served(Limits::default(), async |address| {
-            let request = format!(
-                "GET /ready HTTP/1.1\r\nx: {}\r\n\r\n",
-                "x".repeat(200 << 10)
-            );
+            let request = format!("GET /ready HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(200 << 10));
             let answer = exchange(address, request.as_bytes()).await;
             assert!(!answer.contains(" 200 "), "{answer}");
         });
@@ -336,10 +265,7 @@ mod tests {
 
     #[test]
     fn a_head_that_does_not_end_is_cut_off() {
-        let limits = Limits {
-            head: Duration::from_millis(50),
-            ..Limits::default()
-        };
+        let limits = Limits { head: Duration::from_millis(50), ..Limits::default() };
         served(limits, async |address| {
             let answer = exchange(address, b"GET /ready HTTP/1.1\r\nhost: ").await;
             assert!(!answer.contains(" 200 "), "{answer}");
@@ -348,37 +274,21 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_closed() {
-        let limits = Limits {
-            head: Duration::from_millis(50),
-            ..Limits::default()
-        };
+        let limits = Limits { head: Duration::from_millis(50), ..Limits::default() };
         served(limits, async |address| {
             let answer = exchange(address, b"GET /ready HTTP/1.1\r\nhost: a\r\n\r\n").await;
-            assert!(
-                answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nLIVE\n"),
-                "{answer}"
-            );
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nLIVE\n"), "{answer}");
         });
     }
 
     #[test]
     fn a_client_that_does_not_read_is_cut_off_and_others_are_served() {
-        let limits = Limits {
-            connections: 1,
-            stall: Duration::from_millis(50),
-            ..Limits::default()
-        };
+        let limits = Limits { connections: 1, stall: Duration::from_millis(50), ..Limits::default() };
         served(limits, async |address| {
             let mut lazy = TcpStream::connect(address).await.unwrap();
-            lazy.write_all(b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n")
-                .await
-                .unwrap();
+            lazy.write_all(b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
             // There is one place, so this answer proves that the lazy client lost its own.
-            let answer = exchange(
-                address,
-                b"GET /ready HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
-            )
-            .await;
+            let answer = exchange(address, b"GET /ready HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
             assert!(answer.ends_with("LIVE\n"));
             let mut rest = Vec::new();
             let _ = lazy.read_to_end(&mut rest).await;
@@ -388,21 +298,10 @@ mod tests {
 
     #[test]
     fn connections_beyond_the_limit_wait_for_their_turn() {
-        let limits = Limits {
-            connections: 2,
-            head: Duration::from_millis(200),
-            ..Limits::default()
-        };
+        let limits = Limits { connections: 2, head: Duration::from_millis(200), ..Limits::default() };
         served(limits, async |address| {
-            let idle = [
-                TcpStream::connect(address).await.unwrap(),
-                TcpStream::connect(address).await.unwrap(),
-            ];
-            let answer = exchange(
-                address,
-                b"GET /ready HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
-            )
-            .await;
+            let idle = [TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap()];
+            let answer = exchange(address, b"GET /ready HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
             assert!(answer.ends_with("LIVE\n"));
             drop(idle);
         });

@@ -36,10 +36,7 @@ pub fn json(samples: &[Sample], form: HistogramForm) -> String {
     }
     if !histograms.is_empty() {
         separate(&mut out);
-        let percents: Vec<String> = QUANTILES
-            .iter()
-            .map(|quantile| shortest(percent(*quantile)))
-            .collect();
+        let percents: Vec<String> = QUANTILES.iter().map(|quantile| shortest(percent(*quantile))).collect();
         let percents = percents.join(",");
         match form {
             HistogramForm::Summary => push!(
@@ -47,10 +44,7 @@ pub fn json(samples: &[Sample], form: HistogramForm) -> String {
                 "{{\"histograms\":{{\"supported_quantiles\":[{percents}],\"computed_quantiles\":[{histograms}]}}}}"
             ),
             HistogramForm::Detailed => {
-                push!(
-                    out,
-                    "{{\"histograms\":{{\"supported_percentiles\":[{percents}],\"details\":[{histograms}]}}}}"
-                );
+                push!(out, "{{\"histograms\":{{\"supported_percentiles\":[{percents}],\"details\":[{histograms}]}}}}");
             }
             HistogramForm::Cumulative | HistogramForm::Disjoint => {
                 push!(out, "{{\"histograms\":[{histograms}]}}")
@@ -97,10 +91,7 @@ fn histogram(reading: &Reading, form: HistogramForm, out: &mut String) {
             for (bound, interval, cumulative) in bounds(reading, form == HistogramForm::Disjoint) {
                 separate(out);
                 let bound = shortest(bound);
-                push!(
-                    out,
-                    "{{\"upper_bound\":{bound},\"interval\":{interval},\"cumulative\":{cumulative}}}"
-                );
+                push!(out, "{{\"upper_bound\":{bound},\"interval\":{interval},\"cumulative\":{cumulative}}}");
             }
             out.push(']');
         }
@@ -109,24 +100,12 @@ fn histogram(reading: &Reading, form: HistogramForm, out: &mut String) {
 
 fn quantiles(reading: &Reading, out: &mut String) {
     let number = |value: f64| {
-        if value.is_nan() {
-            "null".to_owned()
-        } else {
-            shortest(value)
-        }
+        if value.is_nan() { "null".to_owned() } else { shortest(value) }
     };
-    let (interval, cumulative) = (
-        reading.interval.quantiles(&QUANTILES),
-        reading.cumulative.quantiles(&QUANTILES),
-    );
+    let (interval, cumulative) = (reading.interval.quantiles(&QUANTILES), reading.cumulative.quantiles(&QUANTILES));
     for (interval, cumulative) in interval.into_iter().zip(cumulative) {
         separate(out);
-        push!(
-            out,
-            "{{\"cumulative\":{},\"interval\":{}}}",
-            number(cumulative),
-            number(interval)
-        );
+        push!(out, "{{\"cumulative\":{},\"interval\":{}}}", number(cumulative), number(interval));
     }
 }
 
@@ -134,11 +113,7 @@ fn buckets(distribution: &Distribution, out: &mut String) {
     for bucket in distribution.buckets() {
         separate(out);
         let (lower, width) = (shortest(bucket.lower), shortest(bucket.width));
-        push!(
-            out,
-            "{{\"lower_bound\":{lower},\"width\":{width},\"count\":{}}}",
-            bucket.count
-        );
+        push!(out, "{{\"lower_bound\":{lower},\"width\":{width},\"count\":{}}}", bucket.count);
     }
 }
 
@@ -152,15 +127,8 @@ mod tests {
         let histogram = Histogram::default();
         cumulative.iter().for_each(|value| histogram.record(*value));
         let cumulative = Distribution::of([&histogram].into_iter());
-        let reading = Reading {
-            interval: Distribution::default(),
-            cumulative,
-        };
-        Sample::new(
-            &Scope::plain("h."),
-            "time",
-            Value::Histogram(Box::new(reading)),
-        )
+        let reading = Reading { interval: Distribution::default(), cumulative };
+        Sample::new(&Scope::plain("h."), "time", Value::Histogram(Box::new(reading)))
     }
 
     #[test]
@@ -192,14 +160,13 @@ mod tests {
             &values,
             "]}]}}]}",
         ];
-        assert_eq!(
-            json(&[histogram(&[1])], HistogramForm::Detailed),
-            expected.concat()
-        );
+        assert_eq!(json(&[histogram(&[1])], HistogramForm::Detailed), expected.concat());
         let buckets = json(&[histogram(&[1])], HistogramForm::Disjoint);
         let begin = r#"{"stats":[{"histograms":[{"name":"h.time","buckets":[{"upper_bound":0.5,"interval":0,"#;
         assert!(buckets.starts_with(begin), "{buckets}");
-        assert!(buckets.contains(r#"{"upper_bound":1,"interval":0,"cumulative":1},{"upper_bound":5,"interval":0,"cumulative":0}"#));
+        assert!(buckets.contains(
+            r#"{"upper_bound":1,"interval":0,"cumulative":1},{"upper_bound":5,"interval":0,"cumulative":0}"#
+        ));
         assert!(buckets.contains(r#"{"upper_bound":3e+05,"#), "{buckets}");
     }
 

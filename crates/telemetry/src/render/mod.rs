@@ -33,26 +33,15 @@ pub fn sort(samples: &mut [Sample]) {
         Value::Counter(_) | Value::Gauge(_) => 1,
         Value::Histogram(_) => 2,
     };
-    samples.sort_by(|one, other| {
-        phase(one)
-            .cmp(&phase(other))
-            .then_with(|| one.compare_names(other))
-    });
+    samples.sort_by(|one, other| phase(one).cmp(&phase(other)).then_with(|| one.compare_names(other)));
 }
 
 /// Bound, count of the interval and count since the start.
 fn bounds(reading: &Reading, disjoint: bool) -> impl Iterator<Item = (f64, u64, u64)> + '_ {
     let mut below = (0, 0);
     BOUNDS.into_iter().map(move |bound| {
-        let up_to = (
-            reading.interval.count_up_to(bound),
-            reading.cumulative.count_up_to(bound),
-        );
-        let shown = if disjoint {
-            (up_to.0 - below.0, up_to.1 - below.1)
-        } else {
-            up_to
-        };
+        let up_to = (reading.interval.count_up_to(bound), reading.cumulative.count_up_to(bound));
+        let shown = if disjoint { (up_to.0 - below.0, up_to.1 - below.1) } else { up_to };
         below = up_to;
         (bound, shown.0, shown.1)
     })

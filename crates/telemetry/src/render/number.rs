@@ -36,11 +36,7 @@ pub(super) fn shortest(value: f64) -> String {
         return fixed;
     };
     let scientific = format!("{mantissa}e{}", signed(exponent.parse().unwrap_or(0)));
-    if scientific.len() < fixed.len() {
-        scientific
-    } else {
-        fixed
-    }
+    if scientific.len() < fixed.len() { scientific } else { fixed }
 }
 
 fn non_finite(value: f64) -> String {
@@ -52,11 +48,7 @@ fn non_finite(value: f64) -> String {
 }
 
 fn trim(number: &str) -> &str {
-    if number.contains('.') {
-        number.trim_end_matches('0').trim_end_matches('.')
-    } else {
-        number
-    }
+    if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.') } else { number }
 }
 
 fn signed(exponent: i32) -> String {
@@ -70,49 +62,13 @@ mod tests {
 
     #[test]
     fn numbers_look_as_envoy_printed_them() {
-        let general = [
-            0.5,
-            1.0,
-            2500.0,
-            600_000.0,
-            1_800_000.0,
-            3_600_000.0,
-            0.0,
-            f64::NAN,
-        ]
-        .map(general);
-        assert_eq!(
-            general,
-            [
-                "0.5", "1", "2500", "600000", "1.8e+06", "3.6e+06", "0", "nan"
-            ]
-        );
-        let shortest = [
-            0.5,
-            10_000.0,
-            60_000.0,
-            300_000.0,
-            600_000.0,
-            1_800_000.0,
-            1.05,
-        ]
-        .map(shortest);
-        assert_eq!(
-            shortest,
-            ["0.5", "10000", "60000", "3e+05", "6e+05", "1800000", "1.05"]
-        );
-        assert_eq!(
-            significant(10.476190476190476, 32),
-            "10.476190476190476275064611400012"
-        );
-        assert_eq!(
-            significant(16.484848484848484, 32),
-            "16.484848484848484417852887418121"
-        );
-        assert_eq!(
-            significant(409.051_279_115_178_83, 32),
-            "409.05127911517882921543787233531"
-        );
+        let general = [0.5, 1.0, 2500.0, 600_000.0, 1_800_000.0, 3_600_000.0, 0.0, f64::NAN].map(general);
+        assert_eq!(general, ["0.5", "1", "2500", "600000", "1.8e+06", "3.6e+06", "0", "nan"]);
+        let shortest = [0.5, 10_000.0, 60_000.0, 300_000.0, 600_000.0, 1_800_000.0, 1.05].map(shortest);
+        assert_eq!(shortest, ["0.5", "10000", "60000", "3e+05", "6e+05", "1800000", "1.05"]);
+        assert_eq!(significant(10.476190476190476, 32), "10.476190476190476275064611400012");
+        assert_eq!(significant(16.484848484848484, 32), "16.484848484848484417852887418121");
+        assert_eq!(significant(409.051_279_115_178_83, 32), "409.05127911517882921543787233531");
         assert_eq!(significant(0.0, 32), "0");
         assert_eq!(significant(1e-5, 6), "1e-05");
     }

@@ -27,10 +27,7 @@ pub fn prometheus(mut samples: Vec<Sample>, buckets: Buckets, words: bool) -> St
     };
     samples.retain(|sample| words || !matches!(sample.value, Value::Text(_)));
     samples.sort_by(|one, other| {
-        phase(one)
-            .cmp(&phase(other))
-            .then_with(|| one.compare_families(other))
-            .then_with(|| one.compare_names(other))
+        phase(one).cmp(&phase(other)).then_with(|| one.compare_families(other)).then_with(|| one.compare_names(other))
     });
     let mut out = String::new();
     let mut family = String::new();
@@ -38,19 +35,13 @@ pub fn prometheus(mut samples: Vec<Sample>, buckets: Buckets, words: bool) -> St
         let first = index
             .checked_sub(1)
             .and_then(|before| samples.get(before))
-            .is_none_or(|before| {
-                phase(before) != phase(sample) || before.compare_families(sample).is_ne()
-            });
+            .is_none_or(|before| phase(before) != phase(sample) || before.compare_families(sample).is_ne());
         if first {
             family.clear();
             family.push_str("envoy_");
             let mut dotted = String::new();
             sample.push_family(&mut dotted);
-            family.extend(
-                dotted
-                    .chars()
-                    .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }),
-            );
+            family.extend(dotted.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }));
             let kind = match (&sample.value, buckets) {
                 (Value::Counter(_), _) => "counter",
                 (Value::Gauge(_) | Value::Text(_), _) => "gauge",
@@ -66,11 +57,7 @@ pub fn prometheus(mut samples: Vec<Sample>, buckets: Buckets, words: bool) -> St
             }
             Value::Text(text) => {
                 let comma = if tags.is_empty() { "" } else { "," };
-                push!(
-                    out,
-                    "{family}{{{tags}{comma}text_value=\"{}\"}} 0\n",
-                    escaped(text)
-                );
+                push!(out, "{family}{{{tags}{comma}text_value=\"{}\"}} 0\n", escaped(text));
             }
             Value::Histogram(reading) => histogram(&family, &tags, reading, buckets, &mut out),
         }
@@ -88,32 +75,18 @@ fn histogram(family: &str, tags: &str, reading: &Reading, buckets: Buckets, out:
         Buckets::Cumulative => {
             for bound in BOUNDS {
                 let (bound, count) = (significant(bound, 32), shown.count_up_to(bound));
-                push!(
-                    out,
-                    "{family}_bucket{{{tags}{comma}le=\"{bound}\"}} {count}\n"
-                );
+                push!(out, "{family}_bucket{{{tags}{comma}le=\"{bound}\"}} {count}\n");
             }
-            push!(
-                out,
-                "{family}_bucket{{{tags}{comma}le=\"+Inf\"}} {}\n",
-                shown.count()
-            );
+            push!(out, "{family}_bucket{{{tags}{comma}le=\"+Inf\"}} {}\n", shown.count());
         }
         Buckets::Summary => {
             for (quantile, value) in QUANTILES.iter().zip(shown.quantiles(&QUANTILES)) {
                 let value = significant(value, 32);
-                push!(
-                    out,
-                    "{family}{{{tags}{comma}quantile=\"{quantile}\"}} {value}\n"
-                );
+                push!(out, "{family}{{{tags}{comma}quantile=\"{quantile}\"}} {value}\n");
             }
         }
     }
-    push!(
-        out,
-        "{family}_sum{{{tags}}} {}\n",
-        significant(shown.sum(), 32)
-    );
+    push!(out, "{family}_sum{{{tags}}} {}\n", significant(shown.sum(), 32));
     push!(out, "{family}_count{{{tags}}} {}\n", shown.count());
 }
 
@@ -130,11 +103,7 @@ fn tags(sample: &Sample) -> String {
 
 fn escaped(value: &str) -> std::borrow::Cow<'_, str> {
     if value.contains(['\\', '"', '\n']) {
-        value
-            .replace('\\', "\\\\")
-            .replace('"', "\\\"")
-            .replace('\n', "\\n")
-            .into()
+        value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n").into()
     } else {
         value.into()
     }
@@ -150,35 +119,20 @@ mod tests {
 
     fn cluster(name: &str) -> Arc<Scope> {
         let tags = vec![("envoy_cluster_name", name.to_owned())];
-        Arc::new(Scope {
-            prefix: format!("cluster.{name}."),
-            family: "cluster.".into(),
-            tags,
-        })
+        Arc::new(Scope { prefix: format!("cluster.{name}."), family: "cluster.".into(), tags })
     }
 
     fn code(scope: &Arc<Scope>, name: &'static str, count: u64) -> Sample {
         let code = name.trim_start_matches("upstream_rq_").to_owned();
-        Sample::new(scope, name, Value::Counter(count)).tagged(
-            "upstream_rq",
-            "envoy_response_code",
-            code,
-        )
+        Sample::new(scope, name, Value::Counter(count)).tagged("upstream_rq", "envoy_response_code", code)
     }
 
     fn time(scope: &Arc<Scope>, values: &[u64]) -> Sample {
         let histogram = Histogram::default();
         values.iter().for_each(|value| histogram.record(*value));
         let cumulative = Distribution::of([&histogram].into_iter());
-        let reading = Reading {
-            interval: Distribution::default(),
-            cumulative,
-        };
-        Sample::new(
-            scope,
-            "upstream_rq_time",
-            Value::Histogram(Box::new(reading)),
-        )
+        let reading = Reading { interval: Distribution::default(), cumulative };
+        Sample::new(scope, "upstream_rq_time", Value::Histogram(Box::new(reading)))
     }
 
     #[test]
@@ -252,15 +206,13 @@ mod tests {
 
     #[test]
     fn a_summary_shows_the_quantiles_of_the_last_interval() {
-        let rendered = prometheus(
-            vec![time(&Scope::plain("server."), &[5])],
-            Buckets::Summary,
-            false,
-        );
+        let rendered = prometheus(vec![time(&Scope::plain("server."), &[5])], Buckets::Summary, false);
         let expected = "# TYPE envoy_server_upstream_rq_time summary\n\
              envoy_server_upstream_rq_time{quantile=\"0\"} nan\n\
              envoy_server_upstream_rq_time{quantile=\"0.25\"} nan\n";
         assert!(rendered.starts_with(expected), "{rendered}");
-        assert!(rendered.ends_with("quantile=\"1\"} nan\nenvoy_server_upstream_rq_time_sum{} 0\nenvoy_server_upstream_rq_time_count{} 0\n"));
+        assert!(rendered.ends_with(
+            "quantile=\"1\"} nan\nenvoy_server_upstream_rq_time_sum{} 0\nenvoy_server_upstream_rq_time_count{} 0\n"
+        ));
     }
 }

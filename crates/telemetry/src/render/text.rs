@@ -15,9 +15,7 @@ pub fn text(samples: &[Sample], form: HistogramForm) -> String {
         match &sample.value {
             Value::Counter(value) | Value::Gauge(value) => push!(out, ": {value}"),
             Value::Text(text) => push!(out, ": \"{text}\""),
-            Value::Histogram(reading) if reading.cumulative.is_empty() => {
-                out.push_str(": No recorded values")
-            }
+            Value::Histogram(reading) if reading.cumulative.is_empty() => out.push_str(": No recorded values"),
             Value::Histogram(reading) => histogram(reading, form, &mut out),
         }
         out.push('\n');
@@ -49,32 +47,18 @@ fn histogram(reading: &Reading, form: HistogramForm, out: &mut String) {
 }
 
 fn summary(reading: &Reading, out: &mut String) {
-    let (interval, cumulative) = (
-        reading.interval.quantiles(&QUANTILES),
-        reading.cumulative.quantiles(&QUANTILES),
-    );
+    let (interval, cumulative) = (reading.interval.quantiles(&QUANTILES), reading.cumulative.quantiles(&QUANTILES));
     for (index, quantile) in QUANTILES.iter().enumerate() {
         let space = if index > 0 { " " } else { "" };
         let percent = general(quantile * 100.0);
-        push!(
-            out,
-            "{space}P{percent}({},{})",
-            shortest(interval[index]),
-            shortest(cumulative[index])
-        );
+        push!(out, "{space}P{percent}({},{})", shortest(interval[index]), shortest(cumulative[index]));
     }
 }
 
 fn buckets(distribution: &Distribution, out: &mut String) {
     for (index, bucket) in distribution.buckets().enumerate() {
         let separator = if index > 0 { ", " } else { "" };
-        push!(
-            out,
-            "{separator}{},{}:{}",
-            general(bucket.lower),
-            general(bucket.width),
-            bucket.count
-        );
+        push!(out, "{separator}{},{}:{}", general(bucket.lower), general(bucket.width), bucket.count);
     }
 }
 
@@ -94,10 +78,7 @@ mod tests {
     }
 
     fn reading(interval: &[u64], cumulative: &[u64]) -> Value {
-        let reading = Reading {
-            interval: distribution(interval),
-            cumulative: distribution(cumulative),
-        };
+        let reading = Reading { interval: distribution(interval), cumulative: distribution(cumulative) };
         Value::Histogram(Box::new(reading))
     }
 
