@@ -112,12 +112,7 @@ pub(crate) struct Fields<'n> {
 
 impl<'a> Decoder<'a> {
     pub(crate) fn new(file: Option<&'a SourceFile>, unknown_fields: UnknownFields) -> Self {
-        Decoder {
-            file,
-            unknown_fields,
-            path: String::new(),
-            diagnostics: Vec::new(),
-        }
+        Decoder { file, unknown_fields, path: String::new(), diagnostics: Vec::new() }
     }
 
     /// Everything that was reported.
@@ -167,12 +162,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// Reports that a field cannot hold a value of the right type.
-    pub(crate) fn bad_value(
-        &mut self,
-        node: &Node,
-        message: impl Into<String>,
-        help: Option<String>,
-    ) {
+    pub(crate) fn bad_value(&mut self, node: &Node, message: impl Into<String>, help: Option<String>) {
         let mut diagnostic = Diagnostic::error(code::BAD_VALUE, message);
         diagnostic.help = help;
         self.report(node.at, node.length, diagnostic);
@@ -192,20 +182,15 @@ impl<'a> Decoder<'a> {
         };
         let mut fields = Fields {
             own: vec![None; own.len()],
-            oneofs: oneofs
-                .iter()
-                .map(|members| vec![None; members.len()])
-                .collect(),
+            oneofs: oneofs.iter().map(|members| vec![None; members.len()]).collect(),
         };
-        let mut first_spelling: BTreeMap<String, Position> = BTreeMap::new();
+        let mut first_spelling: BTreeMap<String, (&str, Position)> = BTreeMap::new();
         let mut sound = true;
         for entry in entries {
-            let member = oneofs.iter().enumerate().find_map(|(group, members)| {
-                Some((
-                    group,
-                    members.iter().position(|field| field.is(&entry.key))?,
-                ))
-            });
+            let member = oneofs
+                .iter()
+                .enumerate()
+                .find_map(|(group, members)| Some((group, members.iter().position(|field| field.is(&entry.key))?)));
             let written = if let Some(index) = own.iter().position(|field| field.is(&entry.key)) {
                 fields.own[index] = Some(&entry.value);
                 own[index].written()
@@ -216,18 +201,19 @@ impl<'a> Decoder<'a> {
                 self.unknown_field(entry, type_name, own, oneofs);
                 continue;
             };
-            if let Some(first) = first_spelling.get(&written) {
+            if let Some((key, first)) = first_spelling.get(&written) {
+                // The same spelling twice has been reported where the text was read.
+                sound = false;
+                if *key == entry.key {
+                    continue;
+                }
                 let message = format!("`{}` is given twice", joined(&self.path, &entry.key));
                 let diagnostic = Diagnostic::error(code::DUPLICATE_KEY, message)
-                    .label(format!(
-                        "another spelling of `{written}`, given on line {}",
-                        first.line
-                    ))
+                    .label(format!("another spelling of `{written}`, given on line {}", first.line))
                     .help("remove one of the two");
                 self.report(entry.at, entry.length, diagnostic);
-                sound = false;
             } else {
-                first_spelling.insert(written, entry.at);
+                first_spelling.insert(written, (entry.key.as_str(), entry.at));
             }
         }
         sound.then_some(fields)
@@ -243,9 +229,7 @@ impl<'a> Decoder<'a> {
         default: Option<T>,
     ) -> Option<T> {
         match fields.own.get(index).copied().flatten() {
-            Some(value) if !value.is_null() => {
-                self.within(&field.written(), |cx| T::decode(value, cx))
-            }
+            Some(value) if !value.is_null() => self.within(&field.written(), |cx| T::decode(value, cx)),
             _ => {
                 let value = default.or_else(T::absent);
                 if value.is_none() {
@@ -257,39 +241,17 @@ impl<'a> Decoder<'a> {
     }
 
     /// Reads the field of a group of which one can be given. The outer `None` is a failure.
-    pub(crate) fn oneof<T: Oneof>(
-        &mut self,
-        fields: &Fields<'_>,
-        group: usize,
-    ) -> Option<Option<T>> {
-        let members = fields
-            .oneofs
-            .get(group)
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        let given = members
-            .iter()
-            .enumerate()
-            .filter_map(|(index, entry)| Some((index, (*entry)?)));
+    pub(crate) fn oneof<T: Oneof>(&mut self, fields: &Fields<'_>, group: usize) -> Option<Option<T>> {
+        let members = fields.oneofs.get(group).map(Vec::as_slice).unwrap_or_default();
+        let given = members.iter().enumerate().filter_map(|(index, entry)| Some((index, (*entry)?)));
         let mut given = given.filter(|(_, entry)| !entry.value.is_null());
         let Some((index, entry)) = given.next() else {
             return Some(None);
         };
         if let Some((other, second)) = given.next() {
-            let (earlier, later) = if entry.at <= second.at {
-                (entry, second)
-            } else {
-                (second, entry)
-            };
-            let message = format!(
-                "`{}` and `{}` exclude each other",
-                joined(&self.path, &earlier.key),
-                later.key
-            );
-            let names: Vec<_> = T::FIELDS
-                .iter()
-                .map(|field| format!("`{}`", field.written()))
-                .collect();
+            let (earlier, later) = if entry.at <= second.at { (entry, second) } else { (second, entry) };
+            let message = format!("`{}` and `{}` exclude each other", joined(&self.path, &earlier.key), later.key);
+            let names: Vec<_> = T::FIELDS.iter().map(|field| format!("`{}`", field.written())).collect();
             let diagnostic = Diagnostic::error(code::EXCLUSIVE_FIELDS, message)
                 .label(format!("`{}` is already given", earlier.key))
                 .help(format!("give only one of {}", names.join(", ")));
@@ -298,47 +260,31 @@ impl<'a> Decoder<'a> {
             return None;
         }
         let name = T::FIELDS[index].written();
-        self.within(&name, |cx| T::decode_member(index, &entry.value, cx))
-            .map(Some)
+        self.within(&name, |cx| T::decode_member(index, &entry.value, cx)).map(Some)
     }
 
     fn missing(&mut self, owner: &Node, field: &Field) {
         let written = field.written();
         let message = format!("`{}` is missing", joined(&self.path, &written));
-        let diagnostic = Diagnostic::error(code::MISSING_FIELD, message)
-            .label(format!("`{written}` has to be given here"));
+        let diagnostic =
+            Diagnostic::error(code::MISSING_FIELD, message).label(format!("`{written}` has to be given here"));
         self.report(owner.at, owner.length, diagnostic);
     }
 
-    fn unknown_field(
-        &mut self,
-        entry: &Entry,
-        type_name: &str,
-        own: &[Field],
-        oneofs: &[&[Field]],
-    ) {
+    fn unknown_field(&mut self, entry: &Entry, type_name: &str, own: &[Field], oneofs: &[&[Field]]) {
         if self.unknown_fields == UnknownFields::Ignore {
             return;
         }
-        let names: Vec<String> = own
-            .iter()
-            .chain(oneofs.iter().copied().flatten())
-            .map(Field::written)
-            .collect();
+        let names: Vec<String> = own.iter().chain(oneofs.iter().copied().flatten()).map(Field::written).collect();
         let message = format!("unknown field `{}`", joined(&self.path, &entry.key));
-        let known = names
-            .iter()
-            .map(|name| format!("`{name}`"))
-            .collect::<Vec<_>>()
-            .join(", ");
+        let known = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         let help = match closest(&entry.key, names.iter().map(String::as_str)) {
             Some(name) => format!("did you mean `{name}`? The fields are {known}"),
             None if names.is_empty() => "it has no fields: remove this one".to_owned(),
             None => format!("the fields are {known}"),
         };
-        let diagnostic = Diagnostic::error(code::UNKNOWN_FIELD, message)
-            .label(format!("{type_name} has no such field"))
-            .help(help);
+        let diagnostic =
+            Diagnostic::error(code::UNKNOWN_FIELD, message).label(format!("{type_name} has no such field")).help(help);
         self.report(entry.at, entry.length, diagnostic);
     }
 
@@ -349,10 +295,7 @@ impl<'a> Decoder<'a> {
     /// The text of a value as it is written, when it stands on one line.
     pub(crate) fn written(&self, node: &Node) -> Option<&'a str> {
         let line = self.file?.line(node.at.line)?;
-        let mut boundaries = line
-            .char_indices()
-            .map(|(index, _)| index)
-            .chain([line.len()]);
+        let mut boundaries = line.char_indices().map(|(index, _)| index).chain([line.len()]);
         let start = boundaries.nth(usize::try_from(node.at.column).ok()?.checked_sub(1)?)?;
         let end = boundaries.nth(usize::try_from(node.length).ok()?.checked_sub(1)?)?;
         line.get(start..end)
@@ -360,28 +303,17 @@ impl<'a> Decoder<'a> {
 
     fn way_out(&self, node: &Node, expected: &str) -> Option<String> {
         match &node.value {
-            Value::Bool(_) | Value::Int(_) | Value::Unsigned(_) | Value::Float(_)
-                if expected.contains("string") =>
-            {
-                let text = self
-                    .written(node)
-                    .filter(|text| !text.contains(['"', '\\']))?;
+            Value::Bool(_) | Value::Int(_) | Value::Unsigned(_) | Value::Float(_) if expected.contains("string") => {
+                let text = self.written(node).filter(|text| !text.contains(['"', '\\']))?;
                 Some(format!("put it in quotes: \"{text}\""))
             }
-            Value::String(text)
-                if expected.contains("number") && text.trim().parse::<f64>().is_ok() =>
-            {
+            Value::String(text) if expected.contains("number") && text.trim().parse::<f64>().is_ok() => {
                 Some(format!("remove the quotes: {}", text.trim()))
             }
-            Value::String(text)
-                if expected.contains("true or false")
-                    && matches!(text.as_str(), "true" | "false") =>
-            {
+            Value::String(text) if expected.contains("true or false") && matches!(text.as_str(), "true" | "false") => {
                 Some(format!("remove the quotes: {text}"))
             }
-            Value::Map(_) if expected.contains("list") => {
-                Some("begin each item with `- `".to_owned())
-            }
+            Value::Map(_) if expected.contains("list") => Some("begin each item with `- `".to_owned()),
             Value::Seq(_) if expected.contains("mapping") => {
                 Some("remove the `- `: there is only one of it".to_owned())
             }
@@ -426,11 +358,7 @@ pub(crate) fn describe(node: &Node) -> String {
 
 impl<T: Decode> Decode for Option<T> {
     fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
-        if node.is_null() {
-            Some(None)
-        } else {
-            T::decode(node, cx).map(Some)
-        }
+        if node.is_null() { Some(None) } else { T::decode(node, cx).map(Some) }
     }
 
     fn absent() -> Option<Self> {
@@ -445,11 +373,8 @@ impl<T: Decode> Decode for Vec<T> {
             return None;
         };
         // All items are read, so that all problems are found; one that cannot be read spoils the list.
-        let items: Vec<Option<T>> = items
-            .iter()
-            .enumerate()
-            .map(|(index, item)| cx.within_item(index, |cx| T::decode(item, cx)))
-            .collect();
+        let items: Vec<Option<T>> =
+            items.iter().enumerate().map(|(index, item)| cx.within_item(index, |cx| T::decode(item, cx))).collect();
         items.into_iter().collect()
     }
 
@@ -466,11 +391,7 @@ impl<T: Decode> Decode for BTreeMap<String, T> {
         };
         let entries: Vec<Option<(String, T)>> = entries
             .iter()
-            .map(|entry| {
-                cx.within(&entry.key, |cx| {
-                    Some((entry.key.clone(), T::decode(&entry.value, cx)?))
-                })
-            })
+            .map(|entry| cx.within(&entry.key, |cx| Some((entry.key.clone(), T::decode(&entry.value, cx)?))))
             .collect();
         entries.into_iter().collect()
     }
@@ -491,8 +412,7 @@ impl<T: Decode> Decode for BTreeMap<u32, T> {
             .map(|entry| {
                 let key = entry.key.parse::<u32>().ok();
                 if key.is_none() {
-                    let message =
-                        format!("`{}` must be a whole number", joined(cx.path(), &entry.key));
+                    let message = format!("`{}` must be a whole number", joined(cx.path(), &entry.key));
                     let diagnostic = Diagnostic::error(code::WRONG_TYPE, message)
                         .label(format!("expected a whole number, found `{}`", entry.key));
                     cx.report(entry.at, entry.length, diagnostic);
@@ -672,11 +592,7 @@ macro_rules! oneof {
 pub(crate) use {enumeration, message, oneof};
 
 /// The position among `names` of an enum's value, given by name or number.
-pub(crate) fn enumeration_index(
-    node: &Node,
-    names: &[(i64, &str)],
-    cx: &mut Decoder<'_>,
-) -> Option<usize> {
+pub(crate) fn enumeration_index(node: &Node, names: &[(i64, &str)], cx: &mut Decoder<'_>) -> Option<usize> {
     let index = match &node.value {
         Value::String(text) => names.iter().position(|(_, name)| name == text),
         Value::Int(number) => names.iter().position(|(value, _)| value == number),
@@ -690,11 +606,7 @@ pub(crate) fn enumeration_index(
             Value::String(text) => text.clone(),
             _ => describe(node),
         };
-        let known = names
-            .iter()
-            .map(|(_, name)| format!("`{name}`"))
-            .collect::<Vec<_>>()
-            .join(", ");
+        let known = names.iter().map(|(_, name)| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         let help = match closest(&text, names.iter().map(|(_, name)| *name)) {
             Some(name) => format!("did you mean `{name}`? The values are {known}"),
             None => format!("the values are {known}"),

@@ -174,28 +174,15 @@ impl Diagnostic {
     /// ```
     pub fn render(&self, file: Option<&SourceFile>) -> String {
         let mut text = format!("{}[{}]: {}\n", self.severity, self.code, self.message);
-        let number = self
-            .location
-            .as_ref()
-            .map(|location| location.line.to_string())
-            .unwrap_or_default();
+        let number = self.location.as_ref().map(|location| location.line.to_string()).unwrap_or_default();
         let gutter = " ".repeat(number.len());
         if let Some(location) = &self.location {
             let _ = writeln!(text, "{gutter}--> {location}");
-            let quoted = file
-                .filter(|file| file.path == location.file)
-                .and_then(|file| file.line(location.line));
+            let quoted = file.filter(|file| file.path == location.file).and_then(|file| file.line(location.line));
             if let Some(line) = quoted {
                 let (line, indent, carets) = underline(line, location);
-                let label = self
-                    .label
-                    .as_deref()
-                    .map(|label| format!(" {label}"))
-                    .unwrap_or_default();
-                let _ = writeln!(
-                    text,
-                    "{gutter} |\n{number} | {line}\n{gutter} | {indent}{carets}{label}"
-                );
+                let label = self.label.as_deref().map(|label| format!(" {label}")).unwrap_or_default();
+                let _ = writeln!(text, "{gutter} |\n{number} | {line}\n{gutter} | {indent}{carets}{label}");
             }
         }
         if let Some(help) = &self.help {
@@ -234,24 +221,13 @@ const QUOTED_WIDTH: usize = 160;
 /// round the place is kept; control characters become blanks, so that a terminal shows them as one column.
 fn underline(line: &str, location: &Location) -> (String, String, String) {
     let start = location.column.saturating_sub(1) as usize;
-    let characters: Vec<char> = line
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let characters: Vec<char> = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let start = start.min(characters.len());
-    let skipped = if characters.len() > QUOTED_WIDTH {
-        start.saturating_sub(QUOTED_WIDTH / 4)
-    } else {
-        0
-    };
+    let skipped = if characters.len() > QUOTED_WIDTH { start.saturating_sub(QUOTED_WIDTH / 4) } else { 0 };
     let shown: String = characters.iter().skip(skipped).take(QUOTED_WIDTH).collect();
     let room = (characters.len() - start).min(QUOTED_WIDTH).max(1);
     let carets = (location.length.max(1) as usize).min(room);
-    (
-        shown.trim_end().to_owned(),
-        " ".repeat(start - skipped),
-        "^".repeat(carets),
-    )
+    (shown.trim_end().to_owned(), " ".repeat(start - skipped), "^".repeat(carets))
 }
 
 #[cfg(test)]
@@ -259,12 +235,7 @@ mod tests {
     use super::*;
 
     fn location(line: u32, column: u32, length: u32) -> Option<Location> {
-        Some(Location {
-            file: "shop/routes.yaml".into(),
-            line,
-            column,
-            length,
-        })
+        Some(Location { file: "shop/routes.yaml".into(), line, column, length })
     }
 
     #[test]
@@ -289,24 +260,14 @@ error[IST0101]: host `reviws` is not a known service
 
     #[test]
     fn without_the_file_only_the_place_is_named() {
-        let rendered = Diagnostic::warning("LTN0011", "unknown")
-            .at(location(3, 1, 4))
-            .render(None);
-        assert_eq!(
-            rendered,
-            "warning[LTN0011]: unknown\n --> shop/routes.yaml:3:1\n"
-        );
+        let rendered = Diagnostic::warning("LTN0011", "unknown").at(location(3, 1, 4)).render(None);
+        assert_eq!(rendered, "warning[LTN0011]: unknown\n --> shop/routes.yaml:3:1\n");
     }
 
     #[test]
     fn long_lines_are_cut_round_the_place() {
-        let file = SourceFile::new(
-            "shop/routes.yaml",
-            format!("{}bad{}", "x".repeat(500), "y".repeat(500)),
-        );
-        let rendered = Diagnostic::error("LTN0001", "bad")
-            .at(location(1, 501, 3))
-            .render(Some(&file));
+        let file = SourceFile::new("shop/routes.yaml", format!("{}bad{}", "x".repeat(500), "y".repeat(500)));
+        let rendered = Diagnostic::error("LTN0001", "bad").at(location(1, 501, 3)).render(Some(&file));
         let lines: Vec<_> = rendered.lines().collect();
         assert!(lines[3].chars().count() < 200, "{rendered}");
         let column = lines[4].find('^').expect("carets");
@@ -317,9 +278,7 @@ error[IST0101]: host `reviws` is not a known service
     #[test]
     fn a_place_beyond_the_line_is_rendered_all_the_same() {
         let file = SourceFile::new("shop/routes.yaml", "a: [\n");
-        let rendered = Diagnostic::error("LTN0001", "bad")
-            .at(location(1, 99, 99))
-            .render(Some(&file));
+        let rendered = Diagnostic::error("LTN0001", "bad").at(location(1, 99, 99)).render(Some(&file));
         assert!(rendered.ends_with("1 | a: [\n  |     ^\n"), "{rendered}");
     }
 }

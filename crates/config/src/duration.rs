@@ -29,34 +29,22 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     }
     let mut total: u128 = 0;
     while !rest.is_empty() {
-        let digits = rest
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(rest.len());
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
         let (whole, after) = rest.split_at(digits);
         let (fraction, after) = match after.strip_prefix('.') {
-            Some(after) => after.split_at(
-                after
-                    .find(|c: char| !c.is_ascii_digit())
-                    .unwrap_or(after.len()),
-            ),
+            Some(after) => after.split_at(after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len())),
             None => ("", after),
         };
         if whole.is_empty() && fraction.is_empty() {
             return Err(DurationError::Malformed);
         }
-        let unit_end = after
-            .find(|c: char| c == '.' || c.is_ascii_digit())
-            .unwrap_or(after.len());
+        let unit_end = after.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(after.len());
         let (unit, after) = after.split_at(unit_end);
         let nanoseconds = unit_nanoseconds(unit).ok_or(DurationError::Malformed)?;
-        total = total
-            .saturating_add(decimal(whole, fraction, nanoseconds).ok_or(DurationError::TooLong)?);
+        total = total.saturating_add(decimal(whole, fraction, nanoseconds).ok_or(DurationError::TooLong)?);
         rest = after;
     }
-    let total = u64::try_from(total)
-        .ok()
-        .filter(|total| *total <= i64::MAX as u64)
-        .ok_or(DurationError::TooLong)?;
+    let total = u64::try_from(total).ok().filter(|total| *total <= i64::MAX as u64).ok_or(DurationError::TooLong)?;
     if negative && total > 0 {
         return Err(DurationError::Negative);
     }
@@ -77,11 +65,7 @@ fn unit_nanoseconds(unit: &str) -> Option<u128> {
 
 /// `whole.fraction` times `unit`, rounded down. `None` when it cannot be held.
 fn decimal(whole: &str, fraction: &str, unit: u128) -> Option<u128> {
-    let whole: u128 = if whole.is_empty() {
-        0
-    } else {
-        u128::from(whole.parse::<u64>().ok()?)
-    };
+    let whole: u128 = if whole.is_empty() { 0 } else { u128::from(whole.parse::<u64>().ok()?) };
     // Digits beyond the eighteenth are below a nanosecond for every unit.
     let fraction = &fraction[..fraction.len().min(18)];
     let part = if fraction.is_empty() {
@@ -118,42 +102,17 @@ mod tests {
             ("0.0000000001s", 0),
         ];
         for (text, nanoseconds) in cases {
-            assert_eq!(
-                parse_duration(text),
-                Ok(Duration::from_nanos(nanoseconds)),
-                "{text}"
-            );
+            assert_eq!(parse_duration(text), Ok(Duration::from_nanos(nanoseconds)), "{text}");
         }
     }
 
     #[test]
     fn what_is_no_duration_is_refused() {
-        for text in [
-            "",
-            "-",
-            "5",
-            "s",
-            "1.",
-            ".s",
-            "1 s",
-            "1d",
-            "1s ",
-            "10seconds",
-            "1e3s",
-            "∞s",
-            "1.5",
-        ] {
-            assert_eq!(
-                parse_duration(text),
-                Err(DurationError::Malformed),
-                "{text}"
-            );
+        for text in ["", "-", "5", "s", "1.", ".s", "1 s", "1d", "1s ", "10seconds", "1e3s", "∞s", "1.5"] {
+            assert_eq!(parse_duration(text), Err(DurationError::Malformed), "{text}");
         }
         assert_eq!(parse_duration("-1s"), Err(DurationError::Negative));
         assert_eq!(parse_duration("9999999h"), Err(DurationError::TooLong));
-        assert_eq!(
-            parse_duration("99999999999999999999999h"),
-            Err(DurationError::TooLong)
-        );
+        assert_eq!(parse_duration("99999999999999999999999h"), Err(DurationError::TooLong));
     }
 }

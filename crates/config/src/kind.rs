@@ -53,104 +53,20 @@ const SECURITY: &str = "security.istio.io";
 
 /// In the order of the enum.
 const FACTS: &[Facts] = &[
-    istio(
-        Kind::VirtualService,
-        "VirtualService",
-        "virtualservices",
-        NETWORKING,
-        &["v1", "v1beta1", "v1alpha3"],
-    ),
-    istio(
-        Kind::DestinationRule,
-        "DestinationRule",
-        "destinationrules",
-        NETWORKING,
-        &["v1", "v1beta1", "v1alpha3"],
-    ),
-    istio(
-        Kind::Gateway,
-        "Gateway",
-        "gateways",
-        NETWORKING,
-        &["v1", "v1beta1", "v1alpha3"],
-    ),
-    istio(
-        Kind::ServiceEntry,
-        "ServiceEntry",
-        "serviceentries",
-        NETWORKING,
-        &["v1", "v1beta1", "v1alpha3"],
-    ),
-    istio(
-        Kind::WorkloadEntry,
-        "WorkloadEntry",
-        "workloadentries",
-        NETWORKING,
-        &["v1", "v1beta1", "v1alpha3"],
-    ),
-    istio(
-        Kind::WorkloadGroup,
-        "WorkloadGroup",
-        "workloadgroups",
-        NETWORKING,
-        &["v1", "v1beta1", "v1alpha3"],
-    ),
-    istio(
-        Kind::Sidecar,
-        "Sidecar",
-        "sidecars",
-        NETWORKING,
-        &["v1", "v1beta1", "v1alpha3"],
-    ),
-    istio(
-        Kind::EnvoyFilter,
-        "EnvoyFilter",
-        "envoyfilters",
-        NETWORKING,
-        &["v1alpha3"],
-    ),
-    istio(
-        Kind::ProxyConfig,
-        "ProxyConfig",
-        "proxyconfigs",
-        NETWORKING,
-        &["v1beta1", "v1"],
-    ),
-    istio(
-        Kind::PeerAuthentication,
-        "PeerAuthentication",
-        "peerauthentications",
-        SECURITY,
-        &["v1", "v1beta1"],
-    ),
-    istio(
-        Kind::RequestAuthentication,
-        "RequestAuthentication",
-        "requestauthentications",
-        SECURITY,
-        &["v1", "v1beta1"],
-    ),
-    istio(
-        Kind::AuthorizationPolicy,
-        "AuthorizationPolicy",
-        "authorizationpolicies",
-        SECURITY,
-        &["v1", "v1beta1"],
-    ),
-    istio(
-        Kind::Telemetry,
-        "Telemetry",
-        "telemetries",
-        "telemetry.istio.io",
-        &["v1", "v1alpha1"],
-    ),
-    istio(
-        Kind::WasmPlugin,
-        "WasmPlugin",
-        "wasmplugins",
-        "extensions.istio.io",
-        &["v1alpha1"],
-    ),
+    istio(Kind::VirtualService, "VirtualService", "virtualservices", NETWORKING, &["v1", "v1beta1", "v1alpha3"]),
+    istio(Kind::DestinationRule, "DestinationRule", "destinationrules", NETWORKING, &["v1", "v1beta1", "v1alpha3"]),
+    istio(Kind::Gateway, "Gateway", "gateways", NETWORKING, &["v1", "v1beta1", "v1alpha3"]),
+    istio(Kind::ServiceEntry, "ServiceEntry", "serviceentries", NETWORKING, &["v1", "v1beta1", "v1alpha3"]),
+    istio(Kind::WorkloadEntry, "WorkloadEntry", "workloadentries", NETWORKING, &["v1", "v1beta1", "v1alpha3"]),
+    istio(Kind::WorkloadGroup, "WorkloadGroup", "workloadgroups", NETWORKING, &["v1", "v1beta1", "v1alpha3"]),
+    istio(Kind::Sidecar, "Sidecar", "sidecars", NETWORKING, &["v1", "v1beta1", "v1alpha3"]),
+    istio(Kind::EnvoyFilter, "EnvoyFilter", "envoyfilters", NETWORKING, &["v1alpha3"]),
+    istio(Kind::ProxyConfig, "ProxyConfig", "proxyconfigs", NETWORKING, &["v1beta1", "v1"]),
+    istio(Kind::PeerAuthentication, "PeerAuthentication", "peerauthentications", SECURITY, &["v1", "v1beta1"]),
+    istio(Kind::RequestAuthentication, "RequestAuthentication", "requestauthentications", SECURITY, &["v1", "v1beta1"]),
+    istio(Kind::AuthorizationPolicy, "AuthorizationPolicy", "authorizationpolicies", SECURITY, &["v1", "v1beta1"]),
+    istio(Kind::Telemetry, "Telemetry", "telemetries", "telemetry.istio.io", &["v1", "v1alpha1"]),
+    istio(Kind::WasmPlugin, "WasmPlugin", "wasmplugins", "extensions.istio.io", &["v1alpha1"]),
     core(Kind::Service, "Service", "services"),
     core(Kind::Endpoints, "Endpoints", "endpoints"),
     Facts {
@@ -166,25 +82,12 @@ const FACTS: &[Facts] = &[
     apps(Kind::ReplicaSet, "ReplicaSet", "replicasets"),
     apps(Kind::StatefulSet, "StatefulSet", "statefulsets"),
     apps(Kind::DaemonSet, "DaemonSet", "daemonsets"),
-    Facts {
-        kind: Kind::Job,
-        name: "Job",
-        plural: "jobs",
-        group: "batch",
-        versions: &["v1"],
-        is_namespaced: true,
-    },
+    Facts { kind: Kind::Job, name: "Job", plural: "jobs", group: "batch", versions: &["v1"], is_namespaced: true },
     core(Kind::ConfigMap, "ConfigMap", "configmaps"),
     core(Kind::Secret, "Secret", "secrets"),
     core(Kind::ServiceAccount, "ServiceAccount", "serviceaccounts"),
-    Facts {
-        is_namespaced: false,
-        ..core(Kind::Namespace, "Namespace", "namespaces")
-    },
-    Facts {
-        is_namespaced: false,
-        ..core(Kind::Node, "Node", "nodes")
-    },
+    Facts { is_namespaced: false, ..core(Kind::Namespace, "Namespace", "namespaces") },
+    Facts { is_namespaced: false, ..core(Kind::Node, "Node", "nodes") },
 ];
 
 const fn istio(
@@ -194,36 +97,15 @@ const fn istio(
     group: &'static str,
     versions: &'static [&'static str],
 ) -> Facts {
-    Facts {
-        kind,
-        name,
-        plural,
-        group,
-        versions,
-        is_namespaced: true,
-    }
+    Facts { kind, name, plural, group, versions, is_namespaced: true }
 }
 
 const fn core(kind: Kind, name: &'static str, plural: &'static str) -> Facts {
-    Facts {
-        kind,
-        name,
-        plural,
-        group: "",
-        versions: &["v1"],
-        is_namespaced: true,
-    }
+    Facts { kind, name, plural, group: "", versions: &["v1"], is_namespaced: true }
 }
 
 const fn apps(kind: Kind, name: &'static str, plural: &'static str) -> Facts {
-    Facts {
-        kind,
-        name,
-        plural,
-        group: "apps",
-        versions: &["v1"],
-        is_namespaced: true,
-    }
+    Facts { kind, name, plural, group: "apps", versions: &["v1"], is_namespaced: true }
 }
 
 impl Kind {
@@ -235,18 +117,12 @@ impl Kind {
     /// The kind of a name in a group, for example `VirtualService` in `networking.istio.io`. The core group of
     /// Kubernetes has the empty name.
     pub fn find(group: &str, name: &str) -> Option<Kind> {
-        FACTS
-            .iter()
-            .find(|facts| facts.group == group && facts.name == name)
-            .map(|facts| facts.kind)
+        FACTS.iter().find(|facts| facts.group == group && facts.name == name).map(|facts| facts.kind)
     }
 
     /// The kind of a plural name in a group, as in paths of the Kubernetes API.
     pub fn find_plural(group: &str, plural: &str) -> Option<Kind> {
-        FACTS
-            .iter()
-            .find(|facts| facts.group == group && facts.plural == plural)
-            .map(|facts| facts.kind)
+        FACTS.iter().find(|facts| facts.group == group && facts.plural == plural).map(|facts| facts.kind)
     }
 
     /// Name, for example `VirtualService`.
@@ -318,16 +194,10 @@ mod tests {
 
     #[test]
     fn kinds_are_found_by_group_and_name() {
-        assert_eq!(
-            Kind::find("networking.istio.io", "Gateway"),
-            Some(Kind::Gateway)
-        );
+        assert_eq!(Kind::find("networking.istio.io", "Gateway"), Some(Kind::Gateway));
         assert_eq!(Kind::find("gateway.networking.k8s.io", "Gateway"), None);
         assert_eq!(Kind::find("", "Service"), Some(Kind::Service));
-        assert_eq!(
-            Kind::find_plural("apps", "deployments"),
-            Some(Kind::Deployment)
-        );
+        assert_eq!(Kind::find_plural("apps", "deployments"), Some(Kind::Deployment));
         assert_eq!(Kind::VirtualService.api_version(), "networking.istio.io/v1");
         assert_eq!(Kind::Pod.api_version(), "v1");
         assert!(!Kind::Node.is_namespaced());

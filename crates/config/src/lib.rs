@@ -32,6 +32,7 @@ mod istio;
 mod k8s;
 mod kind;
 mod load;
+mod mesh;
 mod metadata;
 mod node;
 mod object;
@@ -56,9 +57,8 @@ pub use k8s::node::*;
 pub use k8s::pod::*;
 pub use k8s::service::*;
 pub use kind::Kind;
-pub use load::{
-    ParseOptions, Parsed, drop_duplicates, load, load_with, parse, parse_json, parse_with,
-};
+pub use load::{ParseOptions, Parsed, drop_duplicates, load, load_with, parse, parse_json, parse_with};
+pub use mesh::*;
 pub use metadata::{Metadata, OwnerReference};
 pub use object::{Object, Opaque, Source, Spec};
 pub use position::{Location, Position, SourceFile};

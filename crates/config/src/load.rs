@@ -23,9 +23,7 @@ pub struct ParseOptions {
 
 impl Default for ParseOptions {
     fn default() -> Self {
-        ParseOptions {
-            default_namespace: "default".into(),
-        }
+        ParseOptions { default_namespace: "default".into() }
     }
 }
 
@@ -53,12 +51,7 @@ pub fn parse(file: &Arc<SourceFile>) -> Parsed {
 
 /// [`parse`] with options.
 pub fn parse_with(file: &Arc<SourceFile>, options: &ParseOptions) -> Parsed {
-    let mut reader = Reader {
-        file: Some(file),
-        options,
-        document: Document::default(),
-        parsed: Parsed::default(),
-    };
+    let mut reader = Reader { file: Some(file), options, document: Document::default(), parsed: Parsed::default() };
     for document in yaml::documents(&file.text) {
         reader.document = document;
         reader.read_document();
@@ -87,17 +80,8 @@ pub fn load_with(files: &[Arc<SourceFile>], options: &ParseOptions) -> Parsed {
 
 /// Reads an object, or a list of objects, that did not come from text.
 pub fn parse_json(value: &serde_json::Value, options: &ParseOptions) -> Parsed {
-    let mut reader = Reader {
-        file: None,
-        options,
-        document: Document::default(),
-        parsed: Parsed::default(),
-    };
-    reader.read_node(
-        &Node::from_json(value, yaml::MAX_DEPTH),
-        None,
-        &mut Vec::new(),
-    );
+    let mut reader = Reader { file: None, options, document: Document::default(), parsed: Parsed::default() };
+    reader.read_node(&Node::from_json(value, yaml::MAX_DEPTH), None, &mut Vec::new());
     reader.parsed
 }
 
@@ -108,11 +92,7 @@ pub fn drop_duplicates<O: Borrow<Object>>(objects: Vec<O>) -> (Vec<O>, Vec<Diagn
     let mut kept: Vec<O> = Vec::with_capacity(objects.len());
     for candidate in objects {
         let object = candidate.borrow();
-        let key = (
-            object.kind,
-            object.metadata.namespace.clone(),
-            object.metadata.name.clone(),
-        );
+        let key = (object.kind, object.metadata.namespace.clone(), object.metadata.name.clone());
         match first.get(&key) {
             None => {
                 first.insert(key, kept.len());
@@ -127,19 +107,12 @@ pub fn drop_duplicates<O: Borrow<Object>>(objects: Vec<O>) -> (Vec<O>, Vec<Diagn
 }
 
 fn duplicate(object: &Object, earlier: &Object) -> Diagnostic {
-    let mut diagnostic = Diagnostic::error(
-        code::DUPLICATE_OBJECT,
-        format!("{object} is there twice"),
-    )
-    .at(object.location("metadata.name"))
-    .about(object.subject());
+    let mut diagnostic = Diagnostic::error(code::DUPLICATE_OBJECT, format!("{object} is there twice"))
+        .at(object.location("metadata.name"))
+        .about(object.subject());
     diagnostic.path = "metadata.name".to_owned();
-    diagnostic.label = earlier
-        .location("metadata.name")
-        .map(|earlier| format!("already defined at {earlier}"));
-    diagnostic.help = Some(
-        "remove one of the two, or give it another name; the first is used".to_owned(),
-    );
+    diagnostic.label = earlier.location("metadata.name").map(|earlier| format!("already defined at {earlier}"));
+    diagnostic.help = Some("remove one of the two, or give it another name; the first is used".to_owned());
     diagnostic
 }
 
@@ -166,16 +139,7 @@ impl Reader<'_> {
         };
         let (root, problems) = yaml::parse(&file.text, self.document);
         let doubtful = !problems.is_empty();
-        for problem in problems {
-            let mut diagnostic = Diagnostic::error(problem.code, problem.message).at(Location::of(
-                file,
-                problem.at,
-                problem.length,
-            ));
-            diagnostic.label = problem.label;
-            diagnostic.help = problem.help;
-            self.parsed.diagnostics.push(diagnostic);
-        }
+        self.parsed.diagnostics.extend(problems.into_iter().map(|problem| diagnostic_of(file, problem)));
         let Some(root) = root.filter(|root| !root.is_null()) else {
             return;
         };
@@ -202,10 +166,7 @@ impl Reader<'_> {
         if let Some(item_kind) = kind.strip_suffix("List")
             && let Some(Value::Seq(children)) = root.get("items").map(|node| &node.value)
         {
-            let inherited = (!item_kind.is_empty()).then_some(ListOf {
-                api_version: &api_version,
-                kind: item_kind,
-            });
+            let inherited = (!item_kind.is_empty()).then_some(ListOf { api_version: &api_version, kind: item_kind });
             for (index, child) in children.iter().enumerate() {
                 items.push(index);
                 self.read_node(child, inherited, items);
@@ -239,9 +200,7 @@ impl Reader<'_> {
 
     fn report_untyped(&mut self, root: &Node, has_api_version: bool, kind: Option<&Node>) {
         let path = self.file.map(|file| &*file.path).unwrap_or_default();
-        let is_patch = [".patch.yaml", ".patch.yml", ".patch.json"]
-            .iter()
-            .any(|end| path.ends_with(end));
+        let is_patch = [".patch.yaml", ".patch.yml", ".patch.json"].iter().any(|end| path.ends_with(end));
         if is_patch && !has_api_version && kind.is_none() {
             let diagnostic = Diagnostic::new(
                 code::PATCH,
@@ -255,10 +214,7 @@ impl Reader<'_> {
         let (missing, help) = match (has_api_version, kind.and_then(Node::as_str)) {
             (false, Some(kind)) => {
                 let known = Kind::all().find(|known| known.as_str() == kind);
-                (
-                    "apiVersion",
-                    known.map(|known| format!("add `apiVersion: {}`", known.api_version())),
-                )
+                ("apiVersion", known.map(|known| format!("add `apiVersion: {}`", known.api_version())))
             }
             (true, _) => ("kind", None),
             (false, None) => ("apiVersion and kind", None),
@@ -267,10 +223,7 @@ impl Reader<'_> {
             "an object begins with `apiVersion:` and `kind:`; a file with a patch is named `*.patch.yaml`".to_owned()
         });
         let message = format!("this is not an object: it has no {missing}");
-        self.report(
-            root,
-            Diagnostic::error(code::NOT_AN_OBJECT, message).help(help),
-        );
+        self.report(root, Diagnostic::error(code::NOT_AN_OBJECT, message).help(help));
     }
 
     /// The kind of an object, if Lateen knows it in this version.
@@ -284,49 +237,31 @@ impl Reader<'_> {
                 Some(format!("write `apiVersion: {}`", known.api_version())),
             ),
             None => {
-                let group_name = if group.is_empty() {
-                    "the core group"
-                } else {
-                    &format!("group {group}")
-                };
+                let group_name = if group.is_empty() { "the core group" } else { &format!("group {group}") };
                 let message = format!("Lateen does not know kind {kind} in {group_name}");
                 let elsewhere = Kind::all().find(|known| known.as_str() == kind);
                 let similar = || {
-                    let names = Kind::all()
-                        .filter(|known| known.group() == group)
-                        .map(Kind::as_str);
+                    let names = Kind::all().filter(|known| known.group() == group).map(Kind::as_str);
                     closest(kind, names).map(|name| format!("did you mean `{name}`?"))
                 };
                 // The Gateway of the Gateway API and others share their names with kinds of Istio on purpose.
                 let is_foreign = group.ends_with(".k8s.io");
                 let help = match elsewhere {
-                    Some(known) if !is_foreign => {
-                        Some(format!("write `apiVersion: {}`", known.api_version()))
-                    }
+                    Some(known) if !is_foreign => Some(format!("write `apiVersion: {}`", known.api_version())),
                     _ => similar(),
                 };
-                let place = if elsewhere.is_some() && !is_foreign {
-                    "apiVersion"
-                } else {
-                    "kind"
-                };
+                let place = if elsewhere.is_some() && !is_foreign { "apiVersion" } else { "kind" };
                 (place, message, help)
             }
         };
         let help = help.unwrap_or_else(|| "the object is passed over".to_owned());
-        let diagnostic = Diagnostic::warning(code::UNKNOWN_KIND, message)
-            .label("passed over")
-            .help(help);
+        let diagnostic = Diagnostic::warning(code::UNKNOWN_KIND, message).label("passed over").help(help);
         self.report(root.get(at).unwrap_or(root), diagnostic);
         None
     }
 
     fn read_object(&mut self, root: &Node, kind: Kind, api_version: String, items: &[usize]) {
-        let unknown_fields = if kind.is_istio() {
-            UnknownFields::Report
-        } else {
-            UnknownFields::Ignore
-        };
+        let unknown_fields = if kind.is_istio() { UnknownFields::Report } else { UnknownFields::Ignore };
         let mut cx = Decoder::new(self.file.map(|file| &**file), unknown_fields);
         let metadata = Metadata::parse(root, kind, &self.options.default_namespace, &mut cx);
         let spec = read_spec(root, kind, &mut cx);
@@ -350,21 +285,25 @@ impl Reader<'_> {
             object.has_errors = diagnostics.iter().any(Diagnostic::is_error);
             self.parsed.objects.push(object);
         }
-        diagnostics
-            .iter_mut()
-            .for_each(|diagnostic| diagnostic.object = Some(subject.clone()));
+        diagnostics.iter_mut().for_each(|diagnostic| diagnostic.object = Some(subject.clone()));
         // In the order of the text, whatever the order of the checks.
-        diagnostics
-            .sort_by_key(|diagnostic| diagnostic.location.as_ref().map(|at| (at.line, at.column)));
+        diagnostics.sort_by_key(|diagnostic| diagnostic.location.as_ref().map(|at| (at.line, at.column)));
         self.parsed.diagnostics.extend(diagnostics);
     }
 
     fn report(&mut self, node: &Node, diagnostic: Diagnostic) {
-        let location = self
-            .file
-            .and_then(|file| Location::of(file, node.at, node.length));
+        let location = self.file.and_then(|file| Location::of(file, node.at, node.length));
         self.parsed.diagnostics.push(diagnostic.at(location));
     }
+}
+
+/// What is wrong with the text itself.
+pub(crate) fn diagnostic_of(file: &SourceFile, problem: yaml::Problem) -> Diagnostic {
+    let location = Location::of(file, problem.at, problem.length);
+    let mut diagnostic = Diagnostic::error(problem.code, problem.message).at(location);
+    diagnostic.label = problem.label;
+    diagnostic.help = problem.help;
+    diagnostic
 }
 
 /// What the object calls itself, also when it cannot be used.
@@ -372,16 +311,9 @@ fn subject(root: &Node, kind: Kind, metadata: Option<&Metadata>) -> Subject {
     let written = |key: &str| root.get("metadata")?.get(key)?.as_str().map(Arc::from);
     let (namespace, name) = match metadata {
         Some(metadata) => (metadata.namespace.clone(), metadata.name.clone()),
-        None => (
-            written("namespace").unwrap_or_default(),
-            written("name").unwrap_or_default(),
-        ),
+        None => (written("namespace").unwrap_or_default(), written("name").unwrap_or_default()),
     };
-    Subject {
-        kind: kind.as_str().into(),
-        namespace,
-        name,
-    }
+    Subject { kind: kind.as_str().into(), namespace, name }
 }
 
 fn read_spec(root: &Node, kind: Kind, cx: &mut Decoder<'_>) -> Option<Spec> {
@@ -395,19 +327,13 @@ fn read_spec(root: &Node, kind: Kind, cx: &mut Decoder<'_>) -> Option<Spec> {
         Kind::Sidecar => Spec::Sidecar(istio_spec(root, kind, cx)?),
         Kind::EnvoyFilter => Spec::EnvoyFilter(istio_spec(root, kind, cx)?),
         Kind::PeerAuthentication => Spec::PeerAuthentication(istio_spec(root, kind, cx)?),
-        Kind::Service => Spec::Service(
-            crate::k8s::service::ServiceRoot::decode(root, cx)?
-                .spec
-                .unwrap_or_default(),
-        ),
+        Kind::Service => Spec::Service(crate::k8s::service::ServiceRoot::decode(root, cx)?.spec.unwrap_or_default()),
         Kind::Endpoints => Spec::Endpoints(Decode::decode(root, cx)?),
         Kind::EndpointSlice => Spec::EndpointSlice(Decode::decode(root, cx)?),
         Kind::Pod => Spec::Pod(Decode::decode(root, cx)?),
-        Kind::Deployment => Spec::Deployment(
-            crate::k8s::pod::DeploymentRoot::decode(root, cx)?
-                .spec
-                .unwrap_or_default(),
-        ),
+        Kind::Deployment => {
+            Spec::Deployment(crate::k8s::pod::DeploymentRoot::decode(root, cx)?.spec.unwrap_or_default())
+        }
         Kind::ConfigMap => Spec::ConfigMap(Decode::decode(root, cx)?),
         Kind::Secret => Spec::Secret(Decode::decode(root, cx)?),
         Kind::Namespace => Spec::Namespace(Decode::decode(root, cx)?),
@@ -421,36 +347,18 @@ fn read_spec(root: &Node, kind: Kind, cx: &mut Decoder<'_>) -> Option<Spec> {
         | Kind::StatefulSet
         | Kind::DaemonSet
         | Kind::Job
-        | Kind::ServiceAccount => Spec::Opaque(Opaque {
-            at: root.at,
-            value: root.to_json(),
-        }),
+        | Kind::ServiceAccount => Spec::Opaque(Opaque { at: root.at, value: root.to_json() }),
     })
 }
 
 /// The `spec` of an object of Istio, all of whose other fields are known.
 fn istio_spec<T: Decode + Default>(root: &Node, kind: Kind, cx: &mut Decoder<'_>) -> Option<T> {
     const ROOT: [Field; 5] = [
-        Field {
-            name: "apiVersion",
-            spelling: None,
-        },
-        Field {
-            name: "kind",
-            spelling: None,
-        },
-        Field {
-            name: "metadata",
-            spelling: None,
-        },
-        Field {
-            name: "spec",
-            spelling: None,
-        },
-        Field {
-            name: "status",
-            spelling: None,
-        },
+        Field { name: "apiVersion", spelling: None },
+        Field { name: "kind", spelling: None },
+        Field { name: "metadata", spelling: None },
+        Field { name: "spec", spelling: None },
+        Field { name: "status", spelling: None },
     ];
     let fields = cx.open(root, kind.as_str(), &ROOT, &[])?;
     let spec: Option<T> = cx.field(root, &fields, 3, &ROOT[3], None::<Option<T>>)?;

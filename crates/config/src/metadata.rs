@@ -120,11 +120,7 @@ impl Decode for Timestamp {
             Ok(time) => Some(Timestamp(time.as_second())),
             Err(_) => {
                 let message = format!("`{}` is no time: `{text}`", cx.path());
-                cx.bad_value(
-                    node,
-                    message,
-                    Some("write it like 2026-01-31T12:00:00Z".to_owned()),
-                );
+                cx.bad_value(node, message, Some("write it like 2026-01-31T12:00:00Z".to_owned()));
                 None
             }
         }
@@ -146,24 +142,15 @@ impl Metadata {
         };
         let Some(name) = meta.name.filter(|name| !name.is_empty()) else {
             let message = format!("{kind} has no name");
-            let place = root
-                .entry("metadata")
-                .map_or((root.at, root.length), |entry| (entry.at, entry.length));
+            let place = root.entry("metadata").map_or((root.at, root.length), |entry| (entry.at, entry.length));
             let help = match &meta.generate_name {
                 Some(_) => "generateName only works with an API server: give metadata.name",
                 None => "give metadata.name",
             };
-            cx.report(
-                place.0,
-                place.1,
-                Diagnostic::error(code::NO_NAME, message).help(help),
-            );
+            cx.report(place.0, place.1, Diagnostic::error(code::NO_NAME, message).help(help));
             return None;
         };
-        let namespace = match (
-            kind.is_namespaced(),
-            meta.namespace.filter(|namespace| !namespace.is_empty()),
-        ) {
+        let namespace = match (kind.is_namespaced(), meta.namespace.filter(|namespace| !namespace.is_empty())) {
             (false, _) => "".into(),
             (true, Some(namespace)) => namespace.into(),
             (true, None) => default_namespace.clone(),

@@ -89,25 +89,30 @@ impl Node {
     pub(crate) fn locate(&self, path: &str) -> (Position, u32) {
         let mut node = self;
         for step in Steps::new(path) {
-            let next = match (step, &node.value) {
-                (Step::Key(key), Value::Map(entries)) => entries
-                    .iter()
-                    .find(|entry| entry.key == key)
-                    .or_else(|| {
-                        entries
-                            .iter()
-                            .find(|entry| crate::decode::same_field(&entry.key, key))
-                    })
-                    .map(|entry| &entry.value),
-                (Step::Index(index), Value::Seq(items)) => items.get(index),
-                _ => None,
-            };
-            match next {
+            match node.step(step) {
                 Some(next) => node = next,
                 None => break,
             }
         }
         (node.at, node.length)
+    }
+
+    /// The value at a path, if there is one.
+    pub(crate) fn find(&self, path: &str) -> Option<&Node> {
+        Steps::new(path).try_fold(self, |node, step| node.step(step))
+    }
+
+    fn step(&self, step: Step<'_>) -> Option<&Node> {
+        match (step, &self.value) {
+            (Step::Key(key), Value::Map(entries)) => entries
+                .iter()
+                .find(|entry| entry.key == key)
+                .or_else(|| entries.iter().find(|entry| crate::decode::same_field(&entry.key, key)))
+                .or_else(|| entries.iter().find(|entry| crate::decode::same_field(key, &entry.key)))
+                .map(|entry| &entry.value),
+            (Step::Index(index), Value::Seq(items)) => items.get(index),
+            _ => None,
+        }
     }
 
     /// The same value as JSON, without places. Numbers that JSON cannot hold become null.
@@ -121,10 +126,7 @@ impl Node {
             Value::String(text) => text.as_str().into(),
             Value::Seq(items) => items.iter().map(Node::to_json).collect(),
             Value::Map(entries) => serde_json::Value::Object(
-                entries
-                    .iter()
-                    .map(|entry| (entry.key.clone(), entry.value.to_json()))
-                    .collect(),
+                entries.iter().map(|entry| (entry.key.clone(), entry.value.to_json())).collect(),
             ),
         }
     }
@@ -141,12 +143,9 @@ impl Node {
                 (None, None) => Value::Float(number.as_f64().unwrap_or(0.0)),
             },
             serde_json::Value::String(text) => Value::String(text.clone()),
-            serde_json::Value::Array(items) => Value::Seq(
-                items
-                    .iter()
-                    .map(|item| Node::from_json(item, depth - 1))
-                    .collect(),
-            ),
+            serde_json::Value::Array(items) => {
+                Value::Seq(items.iter().map(|item| Node::from_json(item, depth - 1)).collect())
+            }
             serde_json::Value::Object(entries) => Value::Map(
                 entries
                     .iter()
@@ -159,11 +158,7 @@ impl Node {
                     .collect(),
             ),
         };
-        Node {
-            value,
-            at: Position::UNKNOWN,
-            length: 1,
-        }
+        Node { value, at: Position::UNKNOWN, length: 1 }
     }
 }
 

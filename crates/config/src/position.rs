@@ -15,10 +15,7 @@ pub struct SourceFile {
 impl SourceFile {
     /// A file of which the text is known.
     pub fn new(path: impl Into<Arc<str>>, text: impl Into<Arc<str>>) -> Arc<SourceFile> {
-        Arc::new(SourceFile {
-            path: path.into(),
-            text: text.into(),
-        })
+        Arc::new(SourceFile { path: path.into(), text: text.into() })
     }
 
     /// The text of a line, counted from 1, without its line break.
@@ -104,11 +101,7 @@ pub(crate) struct Lines<'a> {
 
 impl<'a> Lines<'a> {
     pub(crate) fn new(text: &'a str) -> Self {
-        Lines {
-            text,
-            start: 0,
-            done: false,
-        }
+        Lines { text, start: 0, done: false }
     }
 }
 
@@ -123,11 +116,7 @@ impl<'a> Iterator for Lines<'a> {
         let rest = &self.text[start..];
         let text = match rest.find(['\n', '\r']) {
             Some(end) => {
-                let width = if rest[end..].starts_with("\r\n") {
-                    2
-                } else {
-                    1
-                };
+                let width = if rest[end..].starts_with("\r\n") { 2 } else { 1 };
                 self.start = start + end + width;
                 &rest[..end]
             }
@@ -146,9 +135,7 @@ mod tests {
 
     #[test]
     fn lines_end_at_all_three_line_breaks() {
-        let lines: Vec<_> = Lines::new("a\nb\r\nc\rd")
-            .map(|line| (line.start, line.text))
-            .collect();
+        let lines: Vec<_> = Lines::new("a\nb\r\nc\rd").map(|line| (line.start, line.text)).collect();
         assert_eq!(lines, [(0, "a"), (2, "b"), (5, "c"), (7, "d")]);
     }
 

@@ -35,11 +35,7 @@ pub(crate) struct Problem {
 /// (YAML 1.2.2, section 9.1.2), so the text can be divided before it is read. Parts without content are left out.
 pub(crate) fn documents(text: &str) -> Vec<Document> {
     let mut documents = Vec::new();
-    let mut current = Document {
-        start: 0,
-        end: 0,
-        first_line: 1,
-    };
+    let mut current = Document { start: 0, end: 0, first_line: 1 };
     let mut has_content = false;
     let mut number = 0;
     for line in Lines::new(text) {
@@ -50,11 +46,7 @@ pub(crate) fn documents(text: &str) -> Vec<Document> {
             if has_content {
                 documents.push(current);
             }
-            current = Document {
-                start: line.start,
-                end: line.start,
-                first_line: number,
-            };
+            current = Document { start: line.start, end: line.start, first_line: number };
             has_content = is_content(&plain[3..]);
         } else if is_marker(plain, "...") {
             current.end = line.start + line.text.len();
@@ -62,18 +54,11 @@ pub(crate) fn documents(text: &str) -> Vec<Document> {
                 documents.push(current);
             }
             // What follows begins after the line break, with the next line.
-            let start =
-                text[current.end..]
-                    .find(|c| c != '\r' && c != '\n')
-                    .map_or(text.len(), |_| {
-                        let rest = &text[current.end..];
-                        current.end + if rest.starts_with("\r\n") { 2 } else { 1 }
-                    });
-            current = Document {
-                start,
-                end: start,
-                first_line: number + 1,
-            };
+            let start = text[current.end..].find(|c| c != '\r' && c != '\n').map_or(text.len(), |_| {
+                let rest = &text[current.end..];
+                current.end + if rest.starts_with("\r\n") { 2 } else { 1 }
+            });
+            current = Document { start, end: start, first_line: number + 1 };
             has_content = false;
         } else {
             has_content |= is_content(plain) && !(plain.starts_with('%') && !has_content);
@@ -92,8 +77,7 @@ pub(crate) fn parse(text: &str, document: Document) -> (Option<Node>, Vec<Proble
 }
 
 fn is_marker(line: &str, marker: &str) -> bool {
-    line.strip_prefix(marker)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t']))
+    line.strip_prefix(marker).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t']))
 }
 
 fn is_content(line: &str) -> bool {
@@ -106,28 +90,16 @@ mod tests {
     use super::*;
 
     fn parts(text: &str) -> Vec<(&str, u32)> {
-        documents(text)
-            .iter()
-            .map(|document| (&text[document.start..document.end], document.first_line))
-            .collect()
+        documents(text).iter().map(|document| (&text[document.start..document.end], document.first_line)).collect()
     }
 
     #[test]
     fn a_text_is_divided_into_documents() {
-        assert_eq!(
-            parts("a: 1\n---\nb: 2\n"),
-            [("a: 1\n", 1), ("---\nb: 2\n", 2)]
-        );
+        assert_eq!(parts("a: 1\n---\nb: 2\n"), [("a: 1\n", 1), ("---\nb: 2\n", 2)]);
         assert_eq!(parts("---\n---\n# nothing\n---\nb: 2"), [("---\nb: 2", 4)]);
         assert_eq!(parts("--- {a: 1}\n--- # x\n"), [("--- {a: 1}\n", 1)]);
-        assert_eq!(
-            parts("a: 1\n...\nb: 2\n"),
-            [("a: 1\n...", 1), ("b: 2\n", 3)]
-        );
-        assert_eq!(
-            parts("a: 1\r\n...\r\n\r\nb: 2"),
-            [("a: 1\r\n...", 1), ("\r\nb: 2", 3)]
-        );
+        assert_eq!(parts("a: 1\n...\nb: 2\n"), [("a: 1\n...", 1), ("b: 2\n", 3)]);
+        assert_eq!(parts("a: 1\r\n...\r\n\r\nb: 2"), [("a: 1\r\n...", 1), ("\r\nb: 2", 3)]);
         assert_eq!(parts("%YAML 1.1\n---\na: 1\n"), [("---\na: 1\n", 2)]);
         assert_eq!(parts("a: '---'\n----\n"), [("a: '---'\n----\n", 1)]);
         assert_eq!(parts(""), []);

@@ -102,10 +102,8 @@ impl Decode for Duration {
                     _ => None,
                 };
                 let message = format!("`{}` must be a duration", cx.path());
-                let mut diagnostic = Diagnostic::error(code::WRONG_TYPE, message).label(format!(
-                    "expected a duration such as 10s, found {}",
-                    describe(node)
-                ));
+                let mut diagnostic = Diagnostic::error(code::WRONG_TYPE, message)
+                    .label(format!("expected a duration such as 10s, found {}", describe(node)));
                 diagnostic.help = help;
                 cx.report(node.at, node.length, diagnostic);
                 return None;
@@ -119,14 +117,12 @@ impl Decode for Duration {
                         format!("`{}` is no duration: `{text}`", cx.path()),
                         "write a number with a unit of ns, us, ms, s, m or h, for example 1.5s or 300ms",
                     ),
-                    DurationError::Negative => (
-                        format!("`{}` is below zero: `{text}`", cx.path()),
-                        "remove the minus sign",
-                    ),
-                    DurationError::TooLong => (
-                        format!("`{}` is too long: `{text}`", cx.path()),
-                        "the longest duration is about 290 years",
-                    ),
+                    DurationError::Negative => {
+                        (format!("`{}` is below zero: `{text}`", cx.path()), "remove the minus sign")
+                    }
+                    DurationError::TooLong => {
+                        (format!("`{}` is too long: `{text}`", cx.path()), "the longest duration is about 290 years")
+                    }
                 };
                 cx.bad_value(node, message, Some(help.to_owned()));
                 None
@@ -173,22 +169,14 @@ impl Decode for Base64 {
         };
         // Tools wrap long values into lines.
         let text: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
-        let config =
-            GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-        let alphabet = if text.contains(['-', '_']) {
-            &base64::alphabet::URL_SAFE
-        } else {
-            &base64::alphabet::STANDARD
-        };
+        let config = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+        let alphabet =
+            if text.contains(['-', '_']) { &base64::alphabet::URL_SAFE } else { &base64::alphabet::STANDARD };
         match GeneralPurpose::new(alphabet, config).decode(text) {
             Ok(bytes) => Some(Base64(bytes)),
             Err(error) => {
                 let message = format!("`{}` is not base64: {error}", cx.path());
-                cx.bad_value(
-                    node,
-                    message,
-                    Some("`base64 -w0 FILE` prints a file in this form".to_owned()),
-                );
+                cx.bad_value(node, message, Some("`base64 -w0 FILE` prints a file in this form".to_owned()));
                 None
             }
         }
@@ -230,9 +218,7 @@ impl Decode for IntOrString {
     fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
         match &node.value {
             Value::String(text) => Some(IntOrString::String(text.clone())),
-            Value::Int(_) | Value::Unsigned(_) | Value::Float(_) => {
-                i32::decode(node, cx).map(IntOrString::Int)
-            }
+            Value::Int(_) | Value::Unsigned(_) | Value::Float(_) => i32::decode(node, cx).map(IntOrString::Int),
             _ => {
                 cx.wrong_type(node, "a whole number or a string");
                 None

@@ -18,10 +18,7 @@ pub(crate) fn closest<'n>(written: &str, names: impl Iterator<Item = &'n str>) -
 
 /// Letters that are easily confused made equal: case, and the separators of the different spellings.
 fn simplify(name: &str) -> Vec<char> {
-    name.chars()
-        .filter(|c| !matches!(c, '_' | '-' | ' '))
-        .flat_map(char::to_lowercase)
-        .collect()
+    name.chars().filter(|c| !matches!(c, '_' | '-' | ' ')).flat_map(char::to_lowercase).collect()
 }
 
 /// Number of letters to add, remove, replace or swap with their neighbour (optimal string alignment).

@@ -172,10 +172,7 @@ pub struct PatchValue {
 impl crate::decode::Decode for PatchValue {
     fn decode(node: &crate::node::Node, cx: &mut crate::decode::Decoder<'_>) -> Option<Self> {
         let fields = serde_json::Map::decode(node, cx)?;
-        Some(PatchValue {
-            at: node.at,
-            fields,
-        })
+        Some(PatchValue { at: node.at, fields })
     }
 }
 

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::decode::{
-    Base64, Decode, Decoder, Field, Oneof, enumeration, enumeration_index, message, oneof,
-};
+use crate::decode::{Base64, Decode, Decoder, Field, Oneof, enumeration, enumeration_index, message, oneof};
 use crate::node::Node;
 
 message! {
@@ -352,23 +350,14 @@ pub enum RedirectPort {
 }
 
 impl Oneof for RedirectPort {
-    const FIELDS: &'static [Field] = &[
-        Field {
-            name: "port",
-            spelling: None,
-        },
-        Field {
-            name: "derive_port",
-            spelling: None,
-        },
-    ];
+    const FIELDS: &'static [Field] =
+        &[Field { name: "port", spelling: None }, Field { name: "derive_port", spelling: None }];
 
     fn decode_member(index: usize, node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
         if index == 0 {
             return u32::decode(node, cx).map(RedirectPort::Number);
         }
-        const SELECTIONS: [(i64, &str); 2] =
-            [(0, "FROM_PROTOCOL_DEFAULT"), (1, "FROM_REQUEST_PORT")];
+        const SELECTIONS: [(i64, &str); 2] = [(0, "FROM_PROTOCOL_DEFAULT"), (1, "FROM_REQUEST_PORT")];
         Some(match enumeration_index(node, &SELECTIONS, cx)? {
             0 => RedirectPort::FromProtocolDefault,
             _ => RedirectPort::FromRequestPort,

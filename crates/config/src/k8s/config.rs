@@ -41,11 +41,7 @@ pub struct ConfigMap {
 impl Decode for ConfigMap {
     fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
         let root = ConfigMapRoot::decode(node, cx)?;
-        Some(ConfigMap {
-            at: root.at,
-            data: root.data,
-            binary_data: Base64::into_bytes(root.binary_data),
-        })
+        Some(ConfigMap { at: root.at, data: root.data, binary_data: Base64::into_bytes(root.binary_data) })
     }
 }
 
@@ -62,16 +58,8 @@ pub struct Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lengths: BTreeMap<&str, usize> = self
-            .data
-            .iter()
-            .map(|(key, value)| (key.as_str(), value.len()))
-            .collect();
-        f.debug_struct("Secret")
-            .field("at", &self.at)
-            .field("type", &self.r#type)
-            .field("lengths", &lengths)
-            .finish()
+        let lengths: BTreeMap<&str, usize> = self.data.iter().map(|(key, value)| (key.as_str(), value.len())).collect();
+        f.debug_struct("Secret").field("at", &self.at).field("type", &self.r#type).field("lengths", &lengths).finish()
     }
 }
 
@@ -79,15 +67,7 @@ impl Decode for Secret {
     fn decode(node: &Node, cx: &mut Decoder<'_>) -> Option<Self> {
         let root = SecretRoot::decode(node, cx)?;
         let mut data = Base64::into_bytes(root.data);
-        data.extend(
-            root.string_data
-                .into_iter()
-                .map(|(key, text)| (key, text.into_bytes())),
-        );
-        Some(Secret {
-            at: root.at,
-            r#type: root.r#type,
-            data,
-        })
+        data.extend(root.string_data.into_iter().map(|(key, text)| (key, text.into_bytes())));
+        Some(Secret { at: root.at, r#type: root.r#type, data })
     }
 }

@@ -124,11 +124,7 @@ message! {
 impl Pod {
     /// True when its condition `Ready` is; `None` when it has no such condition.
     pub fn is_ready(&self) -> Option<bool> {
-        let ready = self
-            .status
-            .conditions
-            .iter()
-            .find(|condition| condition.r#type.as_deref() == Some("Ready"))?;
+        let ready = self.status.conditions.iter().find(|condition| condition.r#type.as_deref() == Some("Ready"))?;
         Some(ready.status.as_deref() == Some("True"))
     }
 }

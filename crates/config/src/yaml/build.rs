@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, Tag};
+use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, StructureStyle, Tag};
 
 use super::{Problem, scalar};
 use crate::diagnostic::code;
@@ -59,17 +59,15 @@ struct Frame {
     at: Position,
     length: u32,
     anchor: usize,
+    /// The bracket that opened it, if one did.
+    bracket: Option<char>,
     content: Content,
 }
 
 #[derive(Debug)]
 enum Content {
     Seq(Vec<Node>),
-    Map {
-        entries: Vec<Entry>,
-        merged: Vec<Node>,
-        key: Option<Key>,
-    },
+    Map { entries: Vec<Entry>, merged: Vec<Node>, key: Option<Key> },
 }
 
 #[derive(Debug)]
@@ -89,33 +87,23 @@ impl Builder {
             Event::Scalar(text, style, anchor, tag) => {
                 let is_plain = style == ScalarStyle::Plain;
                 let is_merge = is_plain && text == "<<" && tag.is_none();
-                let node = Node {
-                    value: scalar_value(&text, is_plain, tag.as_deref()),
-                    at,
-                    length,
-                };
+                let node = Node { value: scalar_value(&text, is_plain, tag.as_deref()), at, length };
                 self.finish(node, anchor, is_merge)
             }
-            Event::SequenceStart(_, anchor, _) => {
-                self.open(at, length, anchor, Content::Seq(Vec::new()))
+            Event::SequenceStart(style, anchor, _) => {
+                let bracket = (style == StructureStyle::Flow).then_some('[');
+                let content = Content::Seq(Vec::new());
+                self.open(Frame { at, length, anchor, bracket, content })
             }
-            Event::MappingStart(_, anchor, _) => {
-                let content = Content::Map {
-                    entries: Vec::new(),
-                    merged: Vec::new(),
-                    key: None,
-                };
-                self.open(at, length, anchor, content)
+            Event::MappingStart(style, anchor, _) => {
+                let bracket = (style == StructureStyle::Flow).then_some('{');
+                let content = Content::Map { entries: Vec::new(), merged: Vec::new(), key: None };
+                self.open(Frame { at, length, anchor, bracket, content })
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(),
             Event::Alias(anchor) => {
                 let Some(node) = self.anchors.get(&anchor) else {
-                    return Err(problem(
-                        code::ALIAS,
-                        "an alias stands inside the value that it refers to",
-                        at,
-                        length,
-                    ));
+                    return Err(problem(code::ALIAS, "an alias stands inside the value that it refers to", at, length));
                 };
                 if self.stack.len() + depth(node) > MAX_DEPTH {
                     return Err(too_deep(at, length));
@@ -128,16 +116,11 @@ impl Builder {
         }
     }
 
-    fn open(&mut self, at: Position, length: u32, anchor: usize, content: Content) -> Step {
+    fn open(&mut self, frame: Frame) -> Step {
         if self.stack.len() >= MAX_DEPTH {
-            return Err(too_deep(at, length));
+            return Err(too_deep(frame.at, frame.length));
         }
-        self.stack.push(Frame {
-            at,
-            length,
-            anchor,
-            content,
-        });
+        self.stack.push(frame);
         Ok(())
     }
 
@@ -147,11 +130,7 @@ impl Builder {
         };
         let (value, length) = match frame.content {
             Content::Seq(items) => (Value::Seq(items), frame.length),
-            Content::Map {
-                mut entries,
-                merged,
-                ..
-            } => {
+            Content::Map { mut entries, merged, .. } => {
                 self.find_duplicates(&entries);
                 merge(&mut entries, merged);
                 // The first key stands for the whole mapping when it is pointed at.
@@ -160,15 +139,7 @@ impl Builder {
                 (Value::Map(entries), length)
             }
         };
-        self.finish(
-            Node {
-                value,
-                at: frame.at,
-                length,
-            },
-            frame.anchor,
-            false,
-        )
+        self.finish(Node { value, at: frame.at, length }, frame.anchor, false)
     }
 
     /// Puts a complete value where it belongs.
@@ -185,44 +156,23 @@ impl Builder {
         };
         match &mut frame.content {
             Content::Seq(items) => items.push(node),
-            Content::Map {
-                entries,
-                merged,
-                key: pending,
-            } => match pending.take() {
+            Content::Map { entries, merged, key: pending } => match pending.take() {
                 None => {
                     let Some(text) = key_text(&node.value) else {
                         let message = "a key of a mapping has to be text";
                         return Err(problem(code::SYNTAX, message, node.at, node.length));
                     };
-                    *pending = Some(Key {
-                        text,
-                        at: node.at,
-                        length: node.length,
-                        is_merge,
-                    });
+                    *pending = Some(Key { text, at: node.at, length: node.length, is_merge });
                 }
                 Some(key) if key.is_merge => {
                     let parts = match node {
-                        Node {
-                            value: Value::Seq(items),
-                            ..
-                        } => items,
+                        Node { value: Value::Seq(items), .. } => items,
                         node => vec![node],
                     };
-                    if let Some(odd) = parts
-                        .iter()
-                        .find(|part| !matches!(part.value, Value::Map(_)))
-                    {
-                        let mut problem = problem(
-                            code::ALIAS,
-                            "`<<` merges mappings, and this is none",
-                            odd.at,
-                            odd.length,
-                        );
-                        problem.help = Some(
-                            "name a mapping with an anchor, and merge it with `<<: *name`".into(),
-                        );
+                    if let Some(odd) = parts.iter().find(|part| !matches!(part.value, Value::Map(_))) {
+                        let mut problem =
+                            problem(code::ALIAS, "`<<` merges mappings, and this is none", odd.at, odd.length);
+                        problem.help = Some("name a mapping with an anchor, and merge it with `<<: *name`".into());
                         return Err(problem);
                     }
                     merged.extend(parts);
@@ -233,12 +183,7 @@ impl Builder {
                         // Nothing is written, so the key is what can be pointed at.
                         (value.at, value.length) = (key.at, key.length);
                     }
-                    entries.push(Entry {
-                        key: key.text,
-                        at: key.at,
-                        length: key.length,
-                        value,
-                    });
+                    entries.push(Entry { key: key.text, at: key.at, length: key.length, value });
                 }
             },
         }
@@ -249,12 +194,7 @@ impl Builder {
     fn spend(&mut self, node: &Node, at: Position, length: u32) -> Step {
         self.copied = self.copied.saturating_add(weight(node));
         if self.copied > COPY_BUDGET {
-            let mut problem = problem(
-                code::TOO_LARGE,
-                "aliases expand to more than 16 MiB",
-                at,
-                length,
-            );
+            let mut problem = problem(code::TOO_LARGE, "aliases expand to more than 16 MiB", at, length);
             problem.help = Some("write the values out, or use fewer aliases".into());
             return Err(problem);
         }
@@ -269,8 +209,7 @@ impl Builder {
             match first {
                 Some(earlier) if same_key(earlier, entry) => {
                     let message = format!("`{}` is given twice", entry.key);
-                    let mut problem =
-                        problem(code::DUPLICATE_KEY, &message, entry.at, entry.length);
+                    let mut problem = problem(code::DUPLICATE_KEY, &message, entry.at, entry.length);
                     problem.label = Some(format!("already given on line {}", earlier.at.line));
                     problem.help = Some("remove one of the two".into());
                     self.problems.push(*problem);
@@ -282,20 +221,15 @@ impl Builder {
 
     fn place(&self, span: Span) -> (Position, u32) {
         let at = self.position(span.start.line(), span.start.col());
-        let length = if span.end.line() == span.start.line() {
-            span.end.col().saturating_sub(span.start.col())
-        } else {
-            1
-        };
+        let length =
+            if span.end.line() == span.start.line() { span.end.col().saturating_sub(span.start.col()) } else { 1 };
         (at, u32::try_from(length).unwrap_or(u32::MAX).max(1))
     }
 
     fn position(&self, line: usize, column: usize) -> Position {
         let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
         Position {
-            line: self
-                .first_line
-                .saturating_add(number(line.saturating_sub(1))),
+            line: self.first_line.saturating_add(number(line.saturating_sub(1))),
             column: number(column.saturating_add(1)),
         }
     }
@@ -310,6 +244,18 @@ impl Builder {
         };
         let mut problem = problem(code, &format!("this is not YAML: {}", error.info()), at, 1);
         problem.help = way_out(error.kind()).map(str::to_owned);
+        // A bracket that is not closed is noticed lines later, where it is no longer seen.
+        if let Some(frame) = self.stack.last()
+            && let Some(bracket) = frame.bracket
+            && frame.at.line < at.line
+        {
+            let closing = if bracket == '[' { ']' } else { '}' };
+            let place = frame.at;
+            problem.help = Some(format!(
+                "is the `{closing}` missing for the `{bracket}` on line {}, column {}?",
+                place.line, place.column
+            ));
+        }
         problem
     }
 }
@@ -323,8 +269,7 @@ fn merge(entries: &mut Vec<Entry>, merged: Vec<Node>) {
     if merged.is_empty() {
         return;
     }
-    let mut known: std::collections::BTreeSet<String> =
-        entries.iter().map(|entry| entry.key.clone()).collect();
+    let mut known: std::collections::BTreeSet<String> = entries.iter().map(|entry| entry.key.clone()).collect();
     for node in merged {
         let Value::Map(more) = node.value else {
             continue;
@@ -366,13 +311,7 @@ fn key_text(value: &Value) -> Option<String> {
 fn depth(node: &Node) -> usize {
     match &node.value {
         Value::Seq(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
-        Value::Map(entries) => {
-            1 + entries
-                .iter()
-                .map(|entry| depth(&entry.value))
-                .max()
-                .unwrap_or(0)
-        }
+        Value::Map(entries) => 1 + entries.iter().map(|entry| depth(&entry.value)).max().unwrap_or(0),
         _ => 0,
     }
 }
@@ -381,33 +320,20 @@ fn weight(node: &Node) -> usize {
     let content = match &node.value {
         Value::String(text) => text.len(),
         Value::Seq(items) => items.iter().map(weight).sum(),
-        Value::Map(entries) => entries
-            .iter()
-            .map(|entry| size_of::<Entry>() + entry.key.len() + weight(&entry.value))
-            .sum(),
+        Value::Map(entries) => {
+            entries.iter().map(|entry| size_of::<Entry>() + entry.key.len() + weight(&entry.value)).sum()
+        }
         _ => 0,
     };
     size_of::<Node>() + content
 }
 
 fn problem(code: &'static str, message: &str, at: Position, length: u32) -> Box<Problem> {
-    Box::new(Problem {
-        code,
-        message: message.to_owned(),
-        label: None,
-        help: None,
-        at,
-        length,
-    })
+    Box::new(Problem { code, message: message.to_owned(), label: None, help: None, at, length })
 }
 
 fn too_deep(at: Position, length: u32) -> Box<Problem> {
-    problem(
-        code::TOO_LARGE,
-        &format!("the document is nested more than {MAX_DEPTH} deep"),
-        at,
-        length,
-    )
+    problem(code::TOO_LARGE, &format!("the document is nested more than {MAX_DEPTH} deep"), at, length)
 }
 
 fn way_out(kind: &ErrorKind) -> Option<&'static str> {
@@ -439,15 +365,9 @@ fn way_out(kind: &ErrorKind) -> Option<&'static str> {
         | ErrorKind::BlockSequenceEntryNotAllowed => {
             "check that this line is indented like its neighbours, and that a key ends in `: `"
         }
-        ErrorKind::UnexpectedCharacter {
-            character: '@' | '`',
-        } => "text that begins with this character needs quotes",
-        ErrorKind::UnexpectedCharacter { character: '%' } => {
-            "text that begins with `%` needs quotes"
-        }
-        ErrorKind::UnknownAnchor => {
-            "define it before with `&name`; text that begins with `*` needs quotes"
-        }
+        ErrorKind::UnexpectedCharacter { character: '@' | '`' } => "text that begins with this character needs quotes",
+        ErrorKind::UnexpectedCharacter { character: '%' } => "text that begins with `%` needs quotes",
+        ErrorKind::UnknownAnchor => "define it before with `&name`; text that begins with `*` needs quotes",
         ErrorKind::UnknownQuotedScalarEscape => "in double quotes a backslash is written `\\\\`",
         _ => return None,
     })

@@ -26,17 +26,11 @@ pub(super) fn resolve(text: &str) -> Value {
 }
 
 fn number(text: &str) -> Option<Value> {
-    if !text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.'))
-        || text.len() > 400
-    {
+    if !text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.')) || text.len() > 400 {
         return None;
     }
     let plain: String = text.chars().filter(|c| *c != '_').collect();
-    integer(&plain).or_else(|| {
-        is_float(&plain)
-            .then(|| plain.parse().map(Value::Float).ok())
-            .flatten()
-    })
+    integer(&plain).or_else(|| is_float(&plain).then(|| plain.parse().map(Value::Float).ok()).flatten())
 }
 
 fn integer(text: &str) -> Option<Value> {
@@ -58,20 +52,14 @@ fn integer(text: &str) -> Option<Value> {
     }
     let magnitude = i128::from(u64::from_str_radix(digits, radix).ok()?);
     let value = if negative { -magnitude } else { magnitude };
-    i64::try_from(value)
-        .map(Value::Int)
-        .ok()
-        .or_else(|| u64::try_from(value).map(Value::Unsigned).ok())
+    i64::try_from(value).map(Value::Int).ok().or_else(|| u64::try_from(value).map(Value::Unsigned).ok())
 }
 
 /// `[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?`
 fn is_float(text: &str) -> bool {
     let rest = text.strip_prefix(['-', '+']).unwrap_or(text);
     let (mantissa, exponent) = match rest.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (
-            mantissa,
-            Some(exponent.strip_prefix(['-', '+']).unwrap_or(exponent)),
-        ),
+        Some((mantissa, exponent)) => (mantissa, Some(exponent.strip_prefix(['-', '+']).unwrap_or(exponent))),
         None => (rest, None),
     };
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
