@@ -11,19 +11,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[derive(Debug, Parser)]
 #[command(name = "lateen", version, about, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
 pub(crate) struct Arguments {
-    /// What to log on standard error: error, warn, info, debug or trace
-    #[arg(long, global = true, value_name = "LEVEL", env = "LATEEN_LOG", default_value = "warn")]
-    log: String,
+    /// What to log on standard error: error, warn, info, debug, trace or off, or a list such as
+    /// info,lateen_proxy=debug [default: LATEEN_LOG, else warn]
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub(crate) log: Option<String>,
     /// The command.
     #[command(subcommand)]
     pub(crate) command: Command,
-}
-
-impl Arguments {
-    /// The level of the log.
-    pub(crate) fn log_level(&self) -> &str {
-        &self.log
-    }
 }
 
 /// The commands.

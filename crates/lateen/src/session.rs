@@ -128,8 +128,8 @@ impl Session {
     }
 
     /// Waits until somebody stops the program through the admin interface.
-    pub(crate) async fn stopped(&self) {
-        self.proxy.stopped().await;
+    pub(crate) fn stopped(&self) -> impl Future<Output = ()> + use<> {
+        self.proxy.stopped()
     }
 
     /// Ends: running requests may finish within the limit.

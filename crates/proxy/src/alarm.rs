@@ -41,11 +41,6 @@ impl Alarm {
             }
         }
     }
-
-    /// Waits for the moment.
-    pub(crate) async fn wait_until(&mut self, deadline: Instant) {
-        std::future::poll_fn(|cx| self.poll(Some(deadline), cx)).await;
-    }
 }
 
 #[cfg(test)]
@@ -66,7 +61,7 @@ mod tests {
             std::task::Poll::Ready(())
         })
         .await;
-        alarm.wait_until(late).await;
+        std::future::poll_fn(|cx| alarm.poll(Some(late), cx)).await;
         assert!(Instant::now() >= late);
     }
 }

@@ -140,8 +140,6 @@ impl Proxy {
             events: events.clone(),
             sink,
         };
-        let runtime = RuntimeBuilder::new_current_thread().enable_all().build_local(LocalOptions::default());
-        drop(runtime?);
         let thread = std::thread::Builder::new().name("engine".into()).spawn(move || {
             let runtime = RuntimeBuilder::new_current_thread().enable_all().build_local(LocalOptions::default());
             let runtime = match runtime {
@@ -171,8 +169,9 @@ impl Proxy {
     }
 
     /// Waits until somebody asks through the admin interface that the process end.
-    pub async fn stopped(&self) {
-        self.stop.notified().await;
+    pub fn stopped(&self) -> impl Future<Output = ()> + use<> {
+        let stop = self.stop.clone();
+        async move { stop.notified().await }
     }
 
     /// What the data plane runs.

@@ -32,11 +32,13 @@ async fn serve(arguments: RunArguments) -> anyhow::Result<ExitCode> {
     };
     let (mut session, effect) = Session::start(options).await?;
     greet(&session, &effect, http_proxy_port);
+    let stopped = session.stopped();
+    tokio::pin!(stopped);
     loop {
         tokio::select! {
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
-            () = session.stopped() => break,
+            () = &mut stopped => break,
             effect = session.next() => match effect {
                 Ok(effect) => tell(&session, &effect, http_proxy_port),
                 Err(error) => report::attention(&format!("{error:#}; the configuration in force stays")),

@@ -15,11 +15,6 @@ pub(crate) struct PickContext<'a> {
     pub(crate) reselections: u32,
 }
 
-impl PickContext<'_> {
-    /// A first attempt.
-    pub(crate) const FIRST: PickContext<'static> = PickContext { tried: &[], reselections: 0 };
-}
-
 /// The state of one worker's balancer for one cluster.
 #[derive(Debug)]
 pub(crate) struct Balancer {
@@ -193,6 +188,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+
+    const FIRST: PickContext<'static> = PickContext { tried: &[], reselections: 0 };
     use crate::snapshot::cluster::{ClusterConfig, HostStates, Resolved};
     use lateen_xds::envoy::config::cluster::v3::Cluster;
     use lateen_xds::envoy::config::endpoint::v3::ClusterLoadAssignment;
@@ -219,7 +216,7 @@ mod tests {
         let mut balancer = Balancer::new(policy, endpoints, &mut rng);
         let mut counts = vec![0; endpoints.hosts.len()];
         for _ in 0..picks {
-            if let Some((index, _)) = balancer.pick(endpoints, &PickContext::FIRST, &mut rng) {
+            if let Some((index, _)) = balancer.pick(endpoints, &FIRST, &mut rng) {
                 counts[index as usize] += 1;
             }
         }
