@@ -16,6 +16,8 @@ const QUEUE: usize = 64;
 enum Batch {
     Lines(Arc<str>, Vec<u8>),
     Barrier(std::sync::mpsc::Sender<()>),
+    /// Open every file anew, because somebody moved them away.
+    Reopen,
 }
 
 /// The way to the writer thread.
@@ -32,6 +34,12 @@ impl LogSink {
         Ok(Self { batches })
     }
 
+    /// Has the files opened anew, after a rotation.
+    pub(crate) fn reopen(&self) {
+        // A writer that is gone has no files.
+        let _ = self.batches.send(Batch::Reopen);
+    }
+
     /// Waits until everything sent so far is in the files.
     pub(crate) fn flush(&self) {
         let (done, written) = std::sync::mpsc::channel();
@@ -39,6 +47,14 @@ impl LogSink {
             // An error means that the writer is gone, and with it all batches.
             let _ = written.recv();
         }
+    }
+}
+
+impl LogSink {
+    /// Has the files opened anew when the next lines come; what was sent before goes to the old ones.
+    pub(crate) fn reopen(&self) {
+        // An error means that the writer is gone, and with it all files.
+        let _ = self.batches.send(Batch::Reopen);
     }
 }
 
@@ -106,6 +122,8 @@ fn write_batches(receiver: &Receiver<Batch>) {
                     *file = None;
                 }
             }
+            Batch::Reopen => files.clear(),
+            Batch::Reopen => files.clear(),
             Batch::Barrier(done) => {
                 // The asker may have given up waiting.
                 let _ = done.send(());

@@ -1,24 +1,32 @@
 //! The main thread of the data plane: one loop over one closed set of events. It builds snapshots, binds sockets,
 //! resolves names, hands everything to the workers and answers the admin interface.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use lateen_xds::{Part, XdsSet};
+use lateen_xds::envoy::config::core::v3::TrafficDirection;
+use lateen_xds::envoy::config::bootstrap::v3::{Admin, Bootstrap};
+use lateen_xds::envoy::config::core::v3 as core_v3;
+use lateen_xds::{Part, ResourceType, Version, XdsSet};
 use tokio::runtime::{Builder as RuntimeBuilder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, oneshot};
 
 use crate::access_log::LogSink;
+use crate::admin::updates::Updates;
+use crate::admin::{Accepted, AdminSource, Order, State};
+use crate::admin::engine::EngineSource;
+use crate::admin::{Order, Updates};
 use crate::http::ingress::Machine;
 use crate::snapshot::build::{Builder, Rejection};
-use crate::snapshot::cluster::DnsName;
-use crate::snapshot::{Invalid, Snapshot};
+use crate::snapshot::cluster::{Discovery, DnsName};
+use crate::snapshot::{Cluster, Invalid, Snapshot};
 use crate::stats::Registry;
 use crate::worker::{self, Command, Common, Worker};
 
@@ -60,14 +68,16 @@ pub struct Status {
 pub struct Current {
     /// The accepted set.
     pub set: XdsSet,
-    /// When it was accepted.
-    pub accepted: Option<SystemTime>,
     /// The snapshot built from it.
     pub snapshot: Option<Arc<Snapshot>>,
     /// Bound addresses by listener name.
     pub listeners: BTreeMap<Arc<str>, SocketAddr>,
+    /// When each resource of the set came.
+    pub updates: Arc<Updates>,
     /// The proxy is draining.
     pub draining: bool,
+    /// The proxy was told to fail its health checks.
+    pub failing_health_checks: bool,
 }
 
 impl Status {
@@ -83,9 +93,10 @@ impl Status {
 }
 
 /// What the engine is told.
-enum Event {
+pub(crate) enum Event {
     Apply(Box<XdsSet>, oneshot::Sender<Applied>),
     Resolved(DnsName, io::Result<Vec<IpAddr>>),
+    Order(Order),
     Shutdown(Duration, oneshot::Sender<()>),
 }
 
@@ -130,6 +141,12 @@ impl Proxy {
         }
         let stop = Arc::new(Notify::new());
         let (events, receiver) = unbounded_channel();
+        let source = admin_address.map(|admin| EngineSource {
+            status: status.clone(),
+            events: events.clone(),
+            stop: stop.clone(),
+            admin,
+        });
         let engine = Engine {
             builder: Builder::new(stats),
             status: status.clone(),
@@ -139,7 +156,9 @@ impl Proxy {
             set: XdsSet::default(),
             events: events.clone(),
             sink,
+            stop: stop.clone(),
         };
+        let source = Source { status: status.clone(), admin: admin_address, events: events.clone() };
         let thread = std::thread::Builder::new().name("engine".into()).spawn(move || {
             let runtime = RuntimeBuilder::new_current_thread().enable_all().build_local(LocalOptions::default());
             let runtime = match runtime {
@@ -147,6 +166,15 @@ impl Proxy {
                 Err(error) => return tracing::error!(%error, "cannot make the engine's runtime"),
             };
             runtime.block_on(async move {
+                if let (Some(listener), Some(source)) = (admin, source) {
+                    tokio::task::spawn_local(serve_admin(listener, source));
+                }
+                if let Some(admin) = admin {
+                    match tokio::net::TcpListener::from_std(admin) {
+                        Ok(admin) => drop(tokio::task::spawn_local(crate::admin::serve(admin, Rc::new(source)))),
+                        Err(error) => tracing::error!(%error, "cannot serve the admin interface"),
+                    }
+                }
                 engine.run(receiver).await;
             });
         })?;
@@ -199,8 +227,17 @@ impl std::fmt::Debug for Event {
         f.write_str(match self {
             Self::Apply(..) => "Apply",
             Self::Resolved(..) => "Resolved",
+            Self::Ordered(..) => "Ordered",
+            Self::Order(..) => "Order",
             Self::Shutdown(..) => "Shutdown",
         })
+    }
+}
+
+async fn serve_admin(listener: std::net::TcpListener, source: EngineSource) {
+    match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => crate::admin::serve(listener, std::rc::Rc::new(source)).await,
+        Err(error) => tracing::error!(%error, "cannot serve the admin interface"),
     }
 }
 
@@ -241,6 +278,63 @@ struct Engine {
     set: XdsSet,
     events: UnboundedSender<Event>,
     sink: LogSink,
+    stop: Arc<Notify>,
+}
+
+/// What the admin interface sees of the data plane.
+struct Source {
+    status: Arc<Status>,
+    admin: Option<SocketAddr>,
+    events: UnboundedSender<Event>,
+}
+
+impl AdminSource for Source {
+    fn stats(&self) -> &Registry {
+        &self.status.stats
+    }
+
+    fn state(&self) -> State {
+        let current = self.status.lock();
+        match (&current.snapshot, current.draining) {
+            (None, _) => State::Initializing,
+            (Some(_), true) => State::Draining,
+            (Some(_), false) => State::Live,
+        }
+    }
+
+    fn started(&self) -> Instant {
+        self.status.started
+    }
+
+    fn bootstrap(&self) -> Bootstrap {
+        let address = self.admin.map(|admin| core_v3::Address {
+            address: Some(core_v3::address::Address::SocketAddress(core_v3::SocketAddress {
+                address: admin.ip().to_string(),
+                port_specifier: Some(core_v3::socket_address::PortSpecifier::PortValue(admin.port().into())),
+                ..core_v3::SocketAddress::default()
+            })),
+        });
+        Bootstrap { admin: address.map(|address| Admin { address: Some(address), ..Admin::default() }), ..Bootstrap::default() }
+    }
+
+    fn config(&self) -> Accepted {
+        let current = self.status.lock();
+        Accepted { set: current.set.clone(), updates: current.updates.clone() }
+    }
+
+    fn clusters(&self) -> Vec<Arc<Cluster>> {
+        let current = self.status.lock();
+        current.snapshot.iter().flat_map(|snapshot| snapshot.clusters.iter().flatten().cloned()).collect()
+    }
+
+    fn listeners(&self) -> Vec<(Arc<str>, SocketAddr)> {
+        self.status.lock().listeners.iter().map(|(name, address)| (name.clone(), *address)).collect()
+    }
+
+    fn command(&self, command: Order) {
+        // Without an engine there is nothing left to command.
+        let _ = self.events.send(Event::Ordered(command));
+    }
 }
 
 impl Engine {
@@ -248,8 +342,9 @@ impl Engine {
         while let Some(event) = events.recv().await {
             match event {
                 Event::Apply(set, reply) => {
-                    self.set = *set;
+                    let before = std::mem::replace(&mut self.set, *set);
                     let applied = self.rebuild();
+                    self.status.stats.server.record_update(&before, &self.set, &applied, SystemTime::now());
                     // The caller may have stopped waiting.
                     let _ = reply.send(applied);
                 }
@@ -261,12 +356,77 @@ impl Engine {
                 Event::Resolved(name, Err(error)) => {
                     tracing::debug!(host = %name.host, %error, "name resolution failed; the last addresses stay");
                 }
+                Event::Order(order) => self.obey(order),
+                Event::Ordered(order) => self.obey(order),
                 Event::Shutdown(limit, done) => {
                     self.drain(limit).await;
                     // The caller may have stopped waiting.
                     let _ = done.send(());
                     return;
                 }
+            }
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::FailHealthChecks => {
+                self.status.lock().draining = true;
+                self.tell_all(|| Command::CloseConnections(true));
+            }
+            Order::PassHealthChecks => {
+                self.status.lock().draining = false;
+                self.tell_all(|| Command::CloseConnections(false));
+            }
+            Order::DrainListeners { inbound_only: true, .. } => {}
+            Order::DrainListeners { graceful, skip_exit, .. } => {
+                self.tell_all(|| Command::CloseConnections(true));
+                if !graceful && !skip_exit {
+                    for (name, _) in std::mem::take(&mut self.bound) {
+                        self.tell_all(|| Command::Unlisten { name: name.clone() });
+                    }
+                    self.status.lock().listeners.clear();
+                }
+            }
+            Order::ReopenLogs => self.sink.reopen(),
+            Order::Quit => self.stop.notify_one(),
+        }
+    }
+
+    fn tell_all(&self, command: impl Fn() -> Command) {
+        for worker in 0..self.workers.len() {
+            self.tell(worker, command());
+        }
+    }
+
+    /// Statistics of the configuration as a whole.
+    fn count(&self, snapshot: &Snapshot, rejections: &[Rejection]) {
+        let stats = &self.status.stats.server;
+        let clusters = || snapshot.clusters.iter().flatten();
+        stats.cluster_manager.active_clusters.set(clusters().count() as u64);
+        for cluster in clusters() {
+            let hosts = &cluster.endpoints.hosts;
+            let of = |health| hosts.iter().filter(|host| host.health == health).count() as u64;
+            let (healthy, degraded) = (of(Health::Healthy), of(Health::Degraded));
+            let known = cluster.stats.state.membership_total.get();
+            cluster.stats.set_membership(hosts.len() as u64, healthy, degraded, known != hosts.len() as u64);
+        }
+        let listeners = self.bound.len() as u64;
+        stats.listener_manager.total_listeners_active.set(listeners);
+        stats.listener_manager.workers_started.set(1);
+        let version = |versions: Vec<(&Arc<str>, Version)>| {
+            Version(versions.iter().fold(0, |hash: u64, (_, version)| hash.rotate_left(1) ^ version.0)).to_string()
+        };
+        let now = SystemTime::now();
+        for (subscription, kind, resource_type) in [
+            (&stats.cds, "cluster", ResourceType::Cluster),
+            (&stats.lds, "listener", ResourceType::Listener),
+        ] {
+            if rejections.iter().any(|rejection| rejection.kind == kind) {
+                subscription.record_rejected();
+            } else {
+                let versions = self.set.versions(resource_type);
+                subscription.record_accepted(&version(versions.iter().map(|(name, version)| (name, *version)).collect()), now);
             }
         }
     }
@@ -326,11 +486,39 @@ impl Engine {
         let listeners: BTreeMap<_, _> =
             self.bound.iter().map(|(name, bound)| (name.clone(), bound.actual)).collect();
         let mut current = self.status.lock();
+        let now = SystemTime::now();
         current.set = self.set.clone();
-        current.accepted = Some(SystemTime::now());
-        current.snapshot = Some(snapshot);
+        current.accepted = Some(now);
+        current.updates = Arc::new(current.updates.after(&self.set, now));
+        let before = current.snapshot.replace(snapshot.clone());
+        record_membership(before.as_deref(), &snapshot);
         current.listeners.clone_from(&listeners);
         Applied { rejections, listeners }
+    }
+
+    /// Does what the admin interface was asked for.
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::FailHealthChecks => self.status.lock().failing_health_checks = true,
+            Order::PassHealthChecks => self.status.lock().failing_health_checks = false,
+            Order::ReopenLogs => self.sink.reopen(),
+            Order::DrainListeners { inbound_only } => {
+                let is_inbound = |name: &Arc<str>| {
+                    let message = self.set.listeners.get(name).map(|listener| &listener.message);
+                    message.is_some_and(|message| message.traffic_direction() == TrafficDirection::Inbound)
+                };
+                // The names stay bound, so that the next configuration does not open their sockets again.
+                let names = self.bound.keys().filter(|name| !inbound_only || is_inbound(name));
+                for name in names.cloned().collect::<BTreeSet<_>>() {
+                    for worker in 0..self.workers.len() {
+                        self.tell(worker, Command::Unlisten { name: name.clone() });
+                    }
+                    self.status.stats.server.listener_manager.listener_stopped.inc();
+                }
+            }
+            // Whoever started the proxy is told instead; see `Proxy::stopped`.
+            Order::Quit => {}
+        }
     }
 
     fn tell(&self, worker: usize, command: Command) {
@@ -370,6 +558,27 @@ impl Engine {
             let _ = tokio::time::timeout_at(deadline.into(), end).await;
         }
         self.sink.flush();
+    }
+}
+
+/// Counts the clusters whose hosts are others than before.
+fn record_membership(before: Option<&Snapshot>, after: &Snapshot) {
+    let addresses = |cluster: &Cluster| -> BTreeSet<SocketAddr> {
+        cluster.endpoints.hosts.iter().map(|host| host.address.socket).collect()
+    };
+    for (index, cluster) in after.clusters.iter().enumerate() {
+        let Some(cluster) = cluster else { continue };
+        let old = before.and_then(|before| before.clusters.get(index)?.as_ref());
+        if old.is_some_and(|old| Arc::ptr_eq(&old.endpoints, &cluster.endpoints)) {
+            continue;
+        }
+        if old.map(|old| addresses(old)).unwrap_or_default() != addresses(cluster) {
+            cluster.stats.state.membership_change.inc();
+        }
+        if cluster.config.discovery == Discovery::Eds {
+            cluster.stats.state.update_attempt.inc();
+            cluster.stats.state.update_success.inc();
+        }
     }
 }
 

@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Unlisten { name: Arc<str> },
     /// Serve by a newer snapshot.
     Adopt(Arc<Snapshot>),
+    /// Whether connections end with their next response.
+    CloseConnections(bool),
     /// Take no more connections, let the open ones end; answer when they have.
     Drain { deadline: Instant, done: tokio::sync::oneshot::Sender<()> },
 }
@@ -225,6 +227,7 @@ pub(crate) async fn run(worker: Rc<Worker>, mut commands: UnboundedReceiver<Comm
                     acceptors.remove(&name);
                 }
                 Some(Command::Adopt(snapshot)) => worker.adopt(&snapshot),
+                Some(Command::CloseConnections(close)) => worker.draining.set(close),
                 Some(Command::Drain { deadline, done }) => {
                     let ending: Vec<_> = acceptors.drain().map(|(_, (task, _))| task).collect();
                     tokio::task::spawn_local(drain(worker.clone(), ending, deadline, done));
