@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, IsTerminal as _};
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -109,10 +110,34 @@ impl Log {
 pub fn start(levels: &Levels) -> Log {
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let (subscriber, log) = subscriber(levels, colours, io::stderr);
-    // An error means that a log is installed already, by an embedding program or a test.
-    let _ = subscriber.try_init();
+    if subscriber.try_init().is_ok() {
+        // The first subscriber of a process is its only one, so nothing was set before.
+        let _ = CURRENT.set(log.clone());
+    }
     log
 }
+
+/// As [`start`], for levels that come straight from a flag or the environment. Levels that are not understood count as
+/// `info`, and the first line says so.
+pub fn init(levels: &str) -> Log {
+    match levels.parse() {
+        Ok(levels) => start(&levels),
+        Err(error) => {
+            let log = start(&Levels::default());
+            let error: InvalidLevels = error;
+            tracing::warn!("{error}");
+            log
+        }
+    }
+}
+
+/// The log of this process, once it was started.
+#[must_use]
+pub fn current() -> Option<Log> {
+    CURRENT.get().cloned()
+}
+
+static CURRENT: OnceLock<Log> = OnceLock::new();
 
 fn subscriber<W>(levels: &Levels, colours: bool, writer: W) -> (impl tracing::Subscriber + Send + Sync, Log)
 where

@@ -5,6 +5,7 @@
 
 mod clusters;
 mod config_dump;
+pub(crate) mod engine;
 mod json;
 mod listeners;
 mod logging;
@@ -51,9 +52,9 @@ pub trait AdminSource {
     fn listeners(&self) -> Vec<(Arc<str>, SocketAddr)>;
     /// Sees to it that a command is carried out, now or soon.
     fn command(&self, command: Order);
-    /// The log whose levels can be changed.
+    /// The log whose levels can be changed: that of the process, if it has one.
     fn log(&self) -> Option<Log> {
-        None
+        lateen_telemetry::log::current()
     }
 }
 
@@ -99,12 +100,8 @@ pub enum Order {
     FailHealthChecks,
     /// `/healthcheck/ok`: take that back.
     PassHealthChecks,
-    /// `/drain_listeners`.
+    /// `/drain_listeners`: take no more connections.
     DrainListeners {
-        /// Go on accepting during the drain time.
-        graceful: bool,
-        /// Drain connections but keep listening.
-        skip_exit: bool,
         /// Only listeners with `traffic_direction: INBOUND`.
         inbound_only: bool,
     },
@@ -162,17 +159,14 @@ fn commands(source: Source) -> Commands<Source> {
         changes(
             "/drain_listeners",
             "drain listeners",
-            &[
-                Parameter { name: "graceful", help: "Go on accepting connections during the drain time" },
-                Parameter { name: "skip_exit", help: "Drain connections but never stop the listeners" },
-                Parameter { name: "inboundonly", help: "Drain inbound listeners only" },
-            ],
+            &[Parameter { name: "inboundonly", help: "Drain inbound listeners only" }],
             |source, request| {
-                source.command(Order::DrainListeners {
-                    graceful: request.query.has("graceful"),
-                    skip_exit: request.query.has("skip_exit"),
-                    inbound_only: request.query.has("inboundonly"),
-                });
+                // Envoy's other ways of draining would be promises that nobody keeps here.
+                if let Some(unknown) = ["graceful", "skip_exit"].into_iter().find(|name| request.query.has(name)) {
+                    let text = format!("drain_listeners?{unknown} is not supported: listeners stop at once\n");
+                    return Answer::error(StatusCode::NOT_IMPLEMENTED, text);
+                }
+                source.command(Order::DrainListeners { inbound_only: request.query.has("inboundonly") });
                 Answer::text("OK\n")
             },
         ),

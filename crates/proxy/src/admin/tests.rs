@@ -417,10 +417,7 @@ fn orders_need_post_and_are_passed_on() {
     let orders = [
         ("/healthcheck/fail", Order::FailHealthChecks),
         ("/healthcheck/ok", Order::PassHealthChecks),
-        (
-            "/drain_listeners?graceful&inboundonly",
-            Order::DrainListeners { graceful: true, skip_exit: false, inbound_only: true },
-        ),
+        ("/drain_listeners?inboundonly", Order::DrainListeners { inbound_only: true }),
         ("/reopen_logs", Order::ReopenLogs),
         ("/quitquitquit", Order::Quit),
     ];
@@ -434,6 +431,7 @@ fn orders_need_post_and_are_passed_on() {
         assert_eq!(ask(&source, Method::POST, target), Answer::text("OK\n"), "{target}");
     }
     assert_eq!(*source.orders.borrow(), orders.map(|(_, order)| order));
+    assert_eq!(ask(&source, Method::POST, "/drain_listeners?graceful").status, StatusCode::NOT_IMPLEMENTED);
 }
 
 #[test]

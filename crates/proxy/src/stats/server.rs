@@ -5,9 +5,11 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use lateen_xds::{ResourceType, XdsSet};
 use xxhash_rust::xxh64::xxh64;
 
 use super::block::block;
+use crate::engine::Applied;
 
 block! {
     /// Envoy's `server.` tree, as far as something counts it; the rest is known when it is read.
@@ -127,4 +129,42 @@ pub struct ServerStats {
     /// `cluster_manager.cds.`.
     pub cds: Subscription,
     pub(crate) history: super::History,
+}
+
+impl ServerStats {
+    /// Counts what a resource set changed: clusters and listeners added, modified and removed, and how the two
+    /// subscriptions fared.
+    pub(crate) fn record_update(&self, before: &XdsSet, after: &XdsSet, applied: &Applied, now: SystemTime) {
+        let diff = after.diff(before);
+        let count = |resource_type: ResourceType| {
+            let changes = diff.by_type.get(&resource_type);
+            changes.map_or([0; 3], |changes| {
+                [&changes.added, &changes.changed, &changes.removed].map(|names| names.len() as u64)
+            })
+        };
+        let rejected = |kind: &str| applied.rejections.iter().filter(|rejection| rejection.kind == kind).count() as u64;
+
+        let [added, modified, removed] = count(ResourceType::Cluster);
+        self.cluster_manager.cluster_added.add(added);
+        self.cluster_manager.cluster_modified.add(modified);
+        self.cluster_manager.cluster_removed.add(removed);
+        if rejected("cluster") > 0 {
+            self.cds.record_rejected();
+        } else {
+            self.cds.record_accepted(&after.version(ResourceType::Cluster).to_string(), now);
+        }
+
+        let [added, modified, removed] = count(ResourceType::Listener);
+        let failed = rejected("listener");
+        self.listener_manager.listener_added.add(added);
+        self.listener_manager.listener_modified.add(modified);
+        self.listener_manager.listener_removed.add(removed);
+        self.listener_manager.listener_create_failure.add(failed);
+        self.listener_manager.listener_create_success.add((added + modified).saturating_sub(failed));
+        if failed > 0 {
+            self.lds.record_rejected();
+        } else {
+            self.lds.record_accepted(&after.version(ResourceType::Listener).to_string(), now);
+        }
+    }
 }
