@@ -34,12 +34,6 @@ impl LogSink {
         Ok(Self { batches })
     }
 
-    /// Has the files opened anew, after a rotation.
-    pub(crate) fn reopen(&self) {
-        // A writer that is gone has no files.
-        let _ = self.batches.send(Batch::Reopen);
-    }
-
     /// Waits until everything sent so far is in the files.
     pub(crate) fn flush(&self) {
         let (done, written) = std::sync::mpsc::channel();
@@ -48,9 +42,7 @@ impl LogSink {
             let _ = written.recv();
         }
     }
-}
 
-impl LogSink {
     /// Has the files opened anew when the next lines come; what was sent before goes to the old ones.
     pub(crate) fn reopen(&self) {
         // An error means that the writer is gone, and with it all files.
@@ -122,7 +114,6 @@ fn write_batches(receiver: &Receiver<Batch>) {
                     *file = None;
                 }
             }
-            Batch::Reopen => files.clear(),
             Batch::Reopen => files.clear(),
             Batch::Barrier(done) => {
                 // The asker may have given up waiting.

@@ -4,23 +4,18 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use lateen_xds::envoy::config::core::v3::TrafficDirection;
-use lateen_xds::envoy::config::bootstrap::v3::{Admin, Bootstrap};
-use lateen_xds::envoy::config::core::v3 as core_v3;
-use lateen_xds::{Part, ResourceType, Version, XdsSet};
+use lateen_xds::{Part, XdsSet};
 use tokio::runtime::{Builder as RuntimeBuilder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, oneshot};
 
 use crate::access_log::LogSink;
-use crate::admin::updates::Updates;
-use crate::admin::{Accepted, AdminSource, Order, State};
 use crate::admin::engine::EngineSource;
 use crate::admin::{Order, Updates};
 use crate::http::ingress::Machine;
@@ -68,6 +63,8 @@ pub struct Status {
 pub struct Current {
     /// The accepted set.
     pub set: XdsSet,
+    /// When it was accepted.
+    pub accepted: Option<SystemTime>,
     /// The snapshot built from it.
     pub snapshot: Option<Arc<Snapshot>>,
     /// Bound addresses by listener name.
@@ -156,9 +153,7 @@ impl Proxy {
             set: XdsSet::default(),
             events: events.clone(),
             sink,
-            stop: stop.clone(),
         };
-        let source = Source { status: status.clone(), admin: admin_address, events: events.clone() };
         let thread = std::thread::Builder::new().name("engine".into()).spawn(move || {
             let runtime = RuntimeBuilder::new_current_thread().enable_all().build_local(LocalOptions::default());
             let runtime = match runtime {
@@ -168,12 +163,6 @@ impl Proxy {
             runtime.block_on(async move {
                 if let (Some(listener), Some(source)) = (admin, source) {
                     tokio::task::spawn_local(serve_admin(listener, source));
-                }
-                if let Some(admin) = admin {
-                    match tokio::net::TcpListener::from_std(admin) {
-                        Ok(admin) => drop(tokio::task::spawn_local(crate::admin::serve(admin, Rc::new(source)))),
-                        Err(error) => tracing::error!(%error, "cannot serve the admin interface"),
-                    }
                 }
                 engine.run(receiver).await;
             });
@@ -227,7 +216,6 @@ impl std::fmt::Debug for Event {
         f.write_str(match self {
             Self::Apply(..) => "Apply",
             Self::Resolved(..) => "Resolved",
-            Self::Ordered(..) => "Ordered",
             Self::Order(..) => "Order",
             Self::Shutdown(..) => "Shutdown",
         })
@@ -278,63 +266,6 @@ struct Engine {
     set: XdsSet,
     events: UnboundedSender<Event>,
     sink: LogSink,
-    stop: Arc<Notify>,
-}
-
-/// What the admin interface sees of the data plane.
-struct Source {
-    status: Arc<Status>,
-    admin: Option<SocketAddr>,
-    events: UnboundedSender<Event>,
-}
-
-impl AdminSource for Source {
-    fn stats(&self) -> &Registry {
-        &self.status.stats
-    }
-
-    fn state(&self) -> State {
-        let current = self.status.lock();
-        match (&current.snapshot, current.draining) {
-            (None, _) => State::Initializing,
-            (Some(_), true) => State::Draining,
-            (Some(_), false) => State::Live,
-        }
-    }
-
-    fn started(&self) -> Instant {
-        self.status.started
-    }
-
-    fn bootstrap(&self) -> Bootstrap {
-        let address = self.admin.map(|admin| core_v3::Address {
-            address: Some(core_v3::address::Address::SocketAddress(core_v3::SocketAddress {
-                address: admin.ip().to_string(),
-                port_specifier: Some(core_v3::socket_address::PortSpecifier::PortValue(admin.port().into())),
-                ..core_v3::SocketAddress::default()
-            })),
-        });
-        Bootstrap { admin: address.map(|address| Admin { address: Some(address), ..Admin::default() }), ..Bootstrap::default() }
-    }
-
-    fn config(&self) -> Accepted {
-        let current = self.status.lock();
-        Accepted { set: current.set.clone(), updates: current.updates.clone() }
-    }
-
-    fn clusters(&self) -> Vec<Arc<Cluster>> {
-        let current = self.status.lock();
-        current.snapshot.iter().flat_map(|snapshot| snapshot.clusters.iter().flatten().cloned()).collect()
-    }
-
-    fn listeners(&self) -> Vec<(Arc<str>, SocketAddr)> {
-        self.status.lock().listeners.iter().map(|(name, address)| (name.clone(), *address)).collect()
-    }
-
-    fn command(&self, command: Order) {
-        // Without an engine there is nothing left to command.
-        let _ = self.events.send(Event::Ordered(command));
-    }
 }
 
 impl Engine {
@@ -357,76 +288,12 @@ impl Engine {
                     tracing::debug!(host = %name.host, %error, "name resolution failed; the last addresses stay");
                 }
                 Event::Order(order) => self.obey(order),
-                Event::Ordered(order) => self.obey(order),
                 Event::Shutdown(limit, done) => {
                     self.drain(limit).await;
                     // The caller may have stopped waiting.
                     let _ = done.send(());
                     return;
                 }
-            }
-        }
-    }
-
-    fn obey(&mut self, order: Order) {
-        match order {
-            Order::FailHealthChecks => {
-                self.status.lock().draining = true;
-                self.tell_all(|| Command::CloseConnections(true));
-            }
-            Order::PassHealthChecks => {
-                self.status.lock().draining = false;
-                self.tell_all(|| Command::CloseConnections(false));
-            }
-            Order::DrainListeners { inbound_only: true, .. } => {}
-            Order::DrainListeners { graceful, skip_exit, .. } => {
-                self.tell_all(|| Command::CloseConnections(true));
-                if !graceful && !skip_exit {
-                    for (name, _) in std::mem::take(&mut self.bound) {
-                        self.tell_all(|| Command::Unlisten { name: name.clone() });
-                    }
-                    self.status.lock().listeners.clear();
-                }
-            }
-            Order::ReopenLogs => self.sink.reopen(),
-            Order::Quit => self.stop.notify_one(),
-        }
-    }
-
-    fn tell_all(&self, command: impl Fn() -> Command) {
-        for worker in 0..self.workers.len() {
-            self.tell(worker, command());
-        }
-    }
-
-    /// Statistics of the configuration as a whole.
-    fn count(&self, snapshot: &Snapshot, rejections: &[Rejection]) {
-        let stats = &self.status.stats.server;
-        let clusters = || snapshot.clusters.iter().flatten();
-        stats.cluster_manager.active_clusters.set(clusters().count() as u64);
-        for cluster in clusters() {
-            let hosts = &cluster.endpoints.hosts;
-            let of = |health| hosts.iter().filter(|host| host.health == health).count() as u64;
-            let (healthy, degraded) = (of(Health::Healthy), of(Health::Degraded));
-            let known = cluster.stats.state.membership_total.get();
-            cluster.stats.set_membership(hosts.len() as u64, healthy, degraded, known != hosts.len() as u64);
-        }
-        let listeners = self.bound.len() as u64;
-        stats.listener_manager.total_listeners_active.set(listeners);
-        stats.listener_manager.workers_started.set(1);
-        let version = |versions: Vec<(&Arc<str>, Version)>| {
-            Version(versions.iter().fold(0, |hash: u64, (_, version)| hash.rotate_left(1) ^ version.0)).to_string()
-        };
-        let now = SystemTime::now();
-        for (subscription, kind, resource_type) in [
-            (&stats.cds, "cluster", ResourceType::Cluster),
-            (&stats.lds, "listener", ResourceType::Listener),
-        ] {
-            if rejections.iter().any(|rejection| rejection.kind == kind) {
-                subscription.record_rejected();
-            } else {
-                let versions = self.set.versions(resource_type);
-                subscription.record_accepted(&version(versions.iter().map(|(name, version)| (name, *version)).collect()), now);
             }
         }
     }
