@@ -17,6 +17,8 @@ pub mod code {
     pub const ALIAS: &str = "LTN0003";
     /// A document is nested too deep, or its aliases expand to too much.
     pub const TOO_LARGE: &str = "LTN0004";
+    /// An object has more problems than are told one by one.
+    pub const TOO_MANY: &str = "LTN0005";
     /// A document is no object: not a mapping, or without `apiVersion` and `kind`.
     pub const NOT_AN_OBJECT: &str = "LTN0010";
     /// A kind, group or version that Lateen does not know.
@@ -225,7 +227,7 @@ fn underline(line: &str, location: &Location) -> (String, String, String) {
     let start = start.min(characters.len());
     let skipped = if characters.len() > QUOTED_WIDTH { start.saturating_sub(QUOTED_WIDTH / 4) } else { 0 };
     let shown: String = characters.iter().skip(skipped).take(QUOTED_WIDTH).collect();
-    let room = (characters.len() - start).min(QUOTED_WIDTH).max(1);
+    let room = (characters.len() - start).clamp(1, QUOTED_WIDTH);
     let carets = (location.length.max(1) as usize).min(room);
     (shown.trim_end().to_owned(), " ".repeat(start - skipped), "^".repeat(carets))
 }

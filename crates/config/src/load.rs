@@ -108,12 +108,17 @@ pub fn drop_duplicates<O: Borrow<Object>>(objects: Vec<O>) -> (Vec<O>, Vec<Diagn
 
 fn duplicate(object: &Object, earlier: &Object) -> Diagnostic {
     let mut diagnostic = Diagnostic::error(code::DUPLICATE_OBJECT, format!("{object} is there twice"))
-        .at(object.location("metadata.name"))
+        .at(name_location(object))
         .about(object.subject());
     diagnostic.path = "metadata.name".to_owned();
-    diagnostic.label = earlier.location("metadata.name").map(|earlier| format!("already defined at {earlier}"));
+    diagnostic.label = name_location(earlier).map(|earlier| format!("already defined at {earlier}"));
     diagnostic.help = Some("remove one of the two, or give it another name; the first is used".to_owned());
     diagnostic
+}
+
+fn name_location(object: &Object) -> Option<Location> {
+    let length = u32::try_from(object.metadata.name.chars().count()).unwrap_or(u32::MAX);
+    Location::of(object.source.file.as_ref()?, object.metadata.name_at, length)
 }
 
 /// Reads the documents of one text.
@@ -164,18 +169,32 @@ impl Reader<'_> {
             return;
         };
         if let Some(item_kind) = kind.strip_suffix("List")
-            && let Some(Value::Seq(children)) = root.get("items").map(|node| &node.value)
+            && (item_kind.is_empty() || root.get("items").is_some())
         {
-            let inherited = (!item_kind.is_empty()).then_some(ListOf { api_version: &api_version, kind: item_kind });
-            for (index, child) in children.iter().enumerate() {
-                items.push(index);
-                self.read_node(child, inherited, items);
-                items.pop();
-            }
+            let inherited = ListOf { api_version: &api_version, kind: item_kind };
+            self.read_list(root, (!item_kind.is_empty()).then_some(inherited), items);
             return;
         }
         if let Some(kind) = self.known_kind(root, &api_version, &kind) {
             self.read_object(root, kind, api_version, items);
+        }
+    }
+
+    fn read_list(&mut self, root: &Node, inherited: Option<ListOf<'_>>, items: &mut Vec<usize>) {
+        match root.get("items").map(|node| (node, &node.value)) {
+            None | Some((_, Value::Null)) => {}
+            Some((_, Value::Seq(children))) => {
+                for (index, child) in children.iter().enumerate() {
+                    items.push(index);
+                    self.read_node(child, inherited, items);
+                    items.pop();
+                }
+            }
+            Some((node, _)) => {
+                let diagnostic = Diagnostic::error(code::WRONG_TYPE, "`items` must be a list")
+                    .label(format!("expected a list, found {}", crate::decode::describe(node)));
+                self.report(node, diagnostic);
+            }
         }
     }
 

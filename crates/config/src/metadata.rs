@@ -16,6 +16,8 @@ pub struct Metadata {
     pub at: Position,
     /// Name.
     pub name: Arc<str>,
+    /// Where the name is written.
+    pub name_at: Position,
     /// Namespace; empty for kinds without one.
     pub namespace: Arc<str>,
     /// Labels.
@@ -41,6 +43,7 @@ impl Default for Metadata {
         Metadata {
             at: Position::UNKNOWN,
             name: "".into(),
+            name_at: Position::UNKNOWN,
             namespace: "".into(),
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
@@ -158,6 +161,7 @@ impl Metadata {
         Some(Metadata {
             at: meta.at,
             name: name.into(),
+            name_at: node.and_then(|node| node.get("name")).map_or(root.at, |name| name.at),
             namespace,
             labels: meta.labels,
             annotations: meta.annotations,

@@ -18,6 +18,7 @@ mod workload;
 
 use std::fmt;
 
+use crate::decode::MAX_DIAGNOSTICS;
 use crate::diagnostic::{Diagnostic, Severity, code};
 use crate::node::{Node, Step};
 use crate::object::{Object, Spec};
@@ -114,6 +115,9 @@ impl Rules<'_> {
     }
 
     fn find(&mut self, severity: Severity, code: &'static str, at: At<'_>, message: String, help: &str) {
+        if self.findings.len() >= MAX_DIAGNOSTICS {
+            return;
+        }
         let path = at.to_string();
         let (position, length) = self.root.locate(&path);
         let location = self.object.source.file.as_ref().and_then(|file| Location::of(file, position, length));

@@ -61,7 +61,9 @@ pub(crate) fn documents(text: &str) -> Vec<Document> {
             current = Document { start, end: start, first_line: number + 1 };
             has_content = false;
         } else {
-            has_content |= is_content(plain) && !(plain.starts_with('%') && !has_content);
+            // Directives stand before the document that they are for.
+            let is_directive = plain.starts_with('%') && !has_content;
+            has_content |= is_content(plain) && !is_directive;
         }
     }
     current.end = text.len();

@@ -147,7 +147,8 @@ fn resolution_dns(rules: &mut Rules<'_>, at: At<'_>, spec: &ServiceEntry) {
         let at = at.index(index);
         let address = endpoint.address.as_deref().unwrap_or_default();
         let has_network = endpoint.network.as_deref().is_some_and(|network| !network.is_empty());
-        if !is_ip(address) && !is_fqdn(address) && !(address.is_empty() && has_network) {
+        let is_right = is_ip(address) || is_fqdn(address) || (address.is_empty() && has_network);
+        if !is_right {
             let message = format!("`{address}` is neither a DNS name nor an IP address");
             rules.error(at.key("address"), message, "");
         }

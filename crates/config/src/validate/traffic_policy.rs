@@ -180,7 +180,8 @@ fn consistent_hash(rules: &mut Rules<'_>, at: At<'_>, hash: &ConsistentHash) {
 
 /// By division; called for numbers below some millions.
 fn is_prime(number: u64) -> bool {
-    number >= 2 && (2..).take_while(|divisor| divisor * divisor <= number).all(|divisor| number % divisor != 0)
+    number >= 2
+        && (2..).take_while(|divisor| divisor * divisor <= number).all(|divisor| !number.is_multiple_of(divisor))
 }
 
 fn tcp_pool(rules: &mut Rules<'_>, at: At<'_>, tcp: &TcpConnectionPool) {

@@ -87,7 +87,7 @@ fn without_quoting(pattern: &str) -> String {
     let mut rest = pattern;
     while let Some((before, quoted)) = rest.split_once("\\Q") {
         // An escaped backslash before a `Q` begins no quotation.
-        if before.len() - before.trim_end_matches('\\').len() & 1 == 1 {
+        if (before.len() - before.trim_end_matches('\\').len()) % 2 == 1 {
             result.push_str(before);
             result.push_str("\\Q");
             rest = quoted;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, StructureStyle, Tag};
 
 use super::{Problem, scalar};
+use crate::decode::MAX_DIAGNOSTICS;
 use crate::diagnostic::code;
 use crate::node::{Entry, Node, Value};
 use crate::position::Position;
@@ -208,6 +209,9 @@ impl Builder {
         for entry in sorted {
             match first {
                 Some(earlier) if same_key(earlier, entry) => {
+                    if self.problems.len() >= MAX_DIAGNOSTICS {
+                        return;
+                    }
                     let message = format!("`{}` is given twice", entry.key);
                     let mut problem = problem(code::DUPLICATE_KEY, &message, entry.at, entry.length);
                     problem.label = Some(format!("already given on line {}", earlier.at.line));
