@@ -59,6 +59,9 @@ pub(crate) fn requests(mesh: &Mesh) -> Vec<Logger> {
 
 /// The loggers of a listener: one line for each connection for which there is no filter chain (flag `NR`).
 pub(crate) fn refused_connections(mesh: &Mesh) -> Vec<Logger> {
+    if !mesh.log_refused_connections {
+        return Vec::new();
+    }
     let filter = AccessLogFilter {
         filter_specifier: Some(access_log_filter::FilterSpecifier::ResponseFlagFilter(ResponseFlagFilter {
             flags: vec!["NR".to_owned()],

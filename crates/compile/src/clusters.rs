@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use lateen_config::{
     ConnectionPoolSettings, H2UpgradePolicy, HashAlgorithm, LoadBalancerPolicy, LoadBalancerSettings, SimpleLb,
+    TcpKeepalive as Keepalive,
 };
 use lateen_xds::envoy::config::cluster::v3::{
     CircuitBreakers, Cluster, OutlierDetection, UpstreamConnectionOptions, circuit_breakers, cluster,
@@ -23,6 +24,7 @@ use lateen_xds::{Origin, Part, Resource};
 use crate::context::Context;
 use crate::endpoints;
 use crate::host;
+use crate::mesh::Mesh;
 use crate::message;
 use crate::names;
 use crate::policy::Policy;
@@ -77,7 +79,7 @@ struct Upstream<'a> {
 
 impl Compiled {
     fn add(&mut self, cx: &Context<'_>, upstream: &Upstream<'_>) {
-        let policy = Policy::compose(upstream.rule, upstream.subset, upstream.port.number);
+        let policy = Policy::compose(cx.world.mesh(), upstream.rule, upstream.subset, upstream.port.number);
         let name: Arc<str> = upstream.name().into();
         let Some((cluster, assigned)) = upstream.compile(cx, &name, &policy) else {
             return;
@@ -135,7 +137,7 @@ impl Upstream<'_> {
             }
         }
         apply_load_balancer(&mut cluster, policy);
-        apply_connection_pool(&mut cluster, policy);
+        apply_connection_pool(&mut cluster, mesh, policy);
         apply_outlier_detection(&mut cluster, policy);
         if let Some(options) = self.http_options(cx, policy.connection_pool) {
             cluster.typed_extension_protocol_options.insert(HTTP_OPTIONS.to_owned(), message::typed(&options));
@@ -374,24 +376,15 @@ fn positive(value: Option<i32>) -> Option<u32> {
     value.and_then(|value| u32::try_from(value).ok()).filter(|value| *value != 0)
 }
 
-fn apply_connection_pool(cluster: &mut Cluster, policy: &Policy<'_>) {
+fn apply_connection_pool(cluster: &mut Cluster, mesh: &Mesh, policy: &Policy<'_>) {
     let mut thresholds = unlimited();
     let pool = policy.connection_pool;
+    let own_keepalive = pool.and_then(|pool| pool.tcp.as_ref()).and_then(|tcp| tcp.tcp_keepalive.as_ref());
+    cluster.upstream_connection_options = tcp_keepalive(mesh.tcp_keepalive.as_ref(), own_keepalive);
     if let Some(tcp) = pool.and_then(|pool| pool.tcp.as_ref()) {
         thresholds.max_connections = positive(tcp.max_connections).or(thresholds.max_connections);
         if let Some(timeout) = tcp.connect_timeout.filter(|timeout| !timeout.is_zero()) {
             cluster.connect_timeout = Some(message::duration(timeout));
-        }
-        if let Some(keepalive) = &tcp.tcp_keepalive {
-            let seconds = |time: Option<Duration>| time.and_then(|time| u32::try_from(time.as_secs()).ok());
-            cluster.upstream_connection_options = Some(UpstreamConnectionOptions {
-                tcp_keepalive: Some(TcpKeepalive {
-                    keepalive_probes: keepalive.probes.filter(|probes| *probes != 0),
-                    keepalive_time: seconds(keepalive.time),
-                    keepalive_interval: seconds(keepalive.interval),
-                }),
-                ..Default::default()
-            });
         }
     }
     if let Some(http) = pool.and_then(|pool| pool.http.as_ref()) {
@@ -405,6 +398,26 @@ fn apply_connection_pool(cluster: &mut Cluster, policy: &Policy<'_>) {
         budget_interval: budget.budget_interval.map(message::duration),
     });
     cluster.circuit_breakers = Some(CircuitBreakers { thresholds: vec![thresholds], ..Default::default() });
+}
+
+/// Probes on idle connections: of each setting the rule's own, else the mesh's.
+fn tcp_keepalive(mesh: Option<&Keepalive>, own: Option<&Keepalive>) -> Option<UpstreamConnectionOptions> {
+    if mesh.is_none() && own.is_none() {
+        return None;
+    }
+    let seconds = |time: fn(&Keepalive) -> Option<Duration>| {
+        let time = own.and_then(time).or_else(|| mesh.and_then(time))?;
+        u32::try_from(time.as_secs()).ok().filter(|seconds| *seconds != 0)
+    };
+    let probes = |keepalive: Option<&Keepalive>| keepalive?.probes.filter(|probes| *probes != 0);
+    Some(UpstreamConnectionOptions {
+        tcp_keepalive: Some(TcpKeepalive {
+            keepalive_probes: probes(own).or_else(|| probes(mesh)),
+            keepalive_time: seconds(|keepalive| keepalive.time),
+            keepalive_interval: seconds(|keepalive| keepalive.interval),
+        }),
+        ..Default::default()
+    })
 }
 
 /// `true` when requests to the port are to use HTTP/2 although it does not declare it.

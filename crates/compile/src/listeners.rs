@@ -18,7 +18,7 @@ use crate::hcm::{self, ConnectionManager};
 use crate::mesh::OutboundTrafficPolicy;
 use crate::message;
 use crate::names;
-use crate::scope::{Interception, Role};
+use crate::scope::{Interception, Listen, PortMapping, Role};
 
 /// Address of listeners that nothing binds elsewhere.
 const EVERY_ADDRESS: &str = "0.0.0.0";
@@ -111,10 +111,15 @@ fn redirected(cx: &Context<'_>) -> Vec<Resource<Listener>> {
 fn http_proxy(cx: &Context<'_>) -> Option<Resource<Listener>> {
     let port = u32::from(cx.scope.http_proxy_port?);
     let name = names::listener(LOOPBACK, port);
-    let message = Listener {
+    let mut message = Listener {
         filter_chains: vec![http_chain(cx, &name, names::HTTP_PROXY_ROUTES.to_owned(), true)],
         ..outbound(cx, &name, LOOPBACK, port)
     };
+    // The port was chosen for this proxy; an offset is for those that objects name.
+    if let PortMapping::Offset(_) = cx.scope.listen.ports {
+        let listen = Listen { ports: PortMapping::AsIs, ..cx.scope.listen };
+        message.address = Some(listen.address(LOOPBACK, port));
+    }
     Some(Resource::new(message, Vec::new()))
 }
 
@@ -137,11 +142,9 @@ fn virtual_outbound(cx: &Context<'_>) -> Resource<Listener> {
 
 /// What all listeners for requests that leave have in common.
 fn outbound(cx: &Context<'_>, name: &str, bind: &str, port: u32) -> Listener {
-    let listen = cx.scope.listen;
-    let bind = listen.bind.map_or_else(|| bind.to_owned(), |bind| bind.to_string());
     Listener {
         name: name.to_owned(),
-        address: Some(message::socket_address(&bind, listen.ports.apply(port))),
+        address: Some(cx.scope.listen.address(bind, port)),
         traffic_direction: TrafficDirection::Outbound.into(),
         access_log: access_log::refused_connections(cx.world.mesh()),
         max_connections_to_accept_per_socket_event: Some(1),

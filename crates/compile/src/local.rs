@@ -25,7 +25,7 @@ pub struct LocalScope {
 pub struct Local {
     /// All resources of both.
     pub set: XdsSet,
-    /// Listeners of the sidecar whose socket a listener of the gateway holds.
+    /// Listeners of the sidecar whose socket another listener holds.
     pub hidden: Vec<HiddenListener>,
 }
 
@@ -35,7 +35,7 @@ pub struct Local {
 pub struct HiddenListener {
     /// Name of the sidecar's listener.
     pub name: Arc<str>,
-    /// Name of the gateway's listener.
+    /// Name of the listener that has it.
     pub by: Arc<str>,
     /// The socket that both want.
     pub address: SocketAddr,
@@ -45,15 +45,17 @@ pub struct HiddenListener {
 pub fn compile_local(world: &World, scope: &LocalScope) -> Local {
     let mut set = crate::compile(world, &scope.gateway);
     let sidecar = crate::compile(world, &scope.sidecar);
-    let held: Vec<(Arc<str>, SocketAddr)> =
+    let mut held: Vec<(Arc<str>, SocketAddr)> =
         set.listeners.iter().filter_map(|(name, listener)| Some((name.clone(), socket(&listener.message)?))).collect();
     let mut hidden = Vec::new();
     for (name, listener) in sidecar.listeners {
-        let holder = socket(&listener.message)
-            .and_then(|wanted| held.iter().find(|(_, held)| collide(wanted, *held)).map(|(by, _)| (by, wanted)));
+        let wanted = socket(&listener.message);
+        let holder =
+            wanted.and_then(|wanted| held.iter().find(|(_, held)| collide(wanted, *held)).map(|(by, _)| (by, wanted)));
         match holder {
             Some((by, address)) => hidden.push(HiddenListener { name, by: by.clone(), address }),
             None => {
+                held.extend(wanted.map(|wanted| (name.clone(), wanted)));
                 set.listeners.entry(name).or_insert(listener);
             }
         }

@@ -4,6 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use lateen_config::{
+    Diagnostic, HttpRetry, MeshConfig, MeshH2UpgradePolicy, NormalizationType, Object, OutboundTrafficPolicyMode,
+    TcpKeepalive, TrafficPolicy, mesh_of_config_map,
+};
+
 /// Mesh-wide settings. `Mesh::default()` is what Istio does when nothing is configured.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mesh {
@@ -15,8 +20,16 @@ pub struct Mesh {
     pub outbound_traffic_policy: OutboundTrafficPolicy,
     /// Access log of all listeners; `None` writes none (`accessLogFile` empty).
     pub access_log: Option<AccessLog>,
+    /// Whether connections that no filter chain takes are logged too.
+    pub log_refused_connections: bool,
     /// Time to establish an upstream connection, unless a DestinationRule says otherwise.
     pub connect_timeout: Duration,
+    /// Probes on idle upstream connections; a DestinationRule replaces single fields.
+    pub tcp_keepalive: Option<TcpKeepalive>,
+    /// Retries of rules that say nothing about them; Istio's built-in policy when absent.
+    pub default_http_retry_policy: Option<HttpRetry>,
+    /// Connection pool and outlier detection of hosts whose rules have no such block.
+    pub default_traffic_policy: Option<TrafficPolicy>,
     /// How often names of DNS clusters are resolved again when their records name no time to live.
     pub dns_refresh_rate: Duration,
     /// How long a listener waits for bytes that tell the protocol; zero waits for ever.
@@ -87,10 +100,61 @@ impl AccessLog {
     }
 }
 
+/// Namespace and name of the ConfigMap in which Istio keeps the settings of the mesh.
+const CONFIG_MAP: (&str, &str) = ("istio-system", "istio");
+
 impl Mesh {
-    /// The settings of ConfigMap `istio` in the root namespace, key `mesh`; Istio's defaults without one.
-    pub fn from_objects(_objects: &[Arc<lateen_config::Object>]) -> (Mesh, Vec<lateen_config::Diagnostic>) {
-        (Mesh::default(), Vec::new())
+    /// The settings of ConfigMap `istio` in namespace `istio-system`, key `mesh`; Istio's defaults without one, or
+    /// when it cannot be read. The problems are those of reading it.
+    pub fn from_objects(objects: &[Arc<Object>]) -> (Mesh, Vec<Diagnostic>) {
+        let found = objects
+            .iter()
+            .filter(|object| (&*object.metadata.namespace, &*object.metadata.name) == CONFIG_MAP)
+            .find_map(|object| mesh_of_config_map(object));
+        let (config, diagnostics) = found.unwrap_or_default();
+        (config.map(|config| Mesh::from_config(&config)).unwrap_or_default(), diagnostics)
+    }
+
+    /// The settings that a MeshConfig holds.
+    pub fn from_config(config: &MeshConfig) -> Mesh {
+        let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        Mesh {
+            root_namespace: config.root_namespace.as_str().into(),
+            cluster_domain: CLUSTER_DOMAIN.into(),
+            outbound_traffic_policy: match config.outbound_traffic_policy.mode {
+                OutboundTrafficPolicyMode::RegistryOnly => OutboundTrafficPolicy::RegistryOnly,
+                OutboundTrafficPolicyMode::AllowAny | OutboundTrafficPolicyMode::AllowAnyDynamicDns => {
+                    OutboundTrafficPolicy::AllowAny
+                }
+            },
+            access_log: text(&config.access_log_file).map(|file| AccessLog {
+                file,
+                format: text(&config.access_log_format),
+                encoding: match config.access_log_encoding {
+                    lateen_config::AccessLogEncoding::Text => AccessLogEncoding::Text,
+                    lateen_config::AccessLogEncoding::Json => AccessLogEncoding::Json,
+                },
+            }),
+            log_refused_connections: !config.disable_envoy_listener_log,
+            connect_timeout: config.connect_timeout,
+            tcp_keepalive: config.tcp_keepalive.clone(),
+            default_http_retry_policy: config.default_http_retry_policy.clone(),
+            default_traffic_policy: config.default_traffic_policy.clone(),
+            dns_refresh_rate: config.dns_refresh_rate,
+            protocol_detection_timeout: config.protocol_detection_timeout,
+            h2_upgrade: config.h2_upgrade_policy == MeshH2UpgradePolicy::Upgrade,
+            trusted_proxies: config.default_config.gateway_topology.num_trusted_proxies,
+            path_normalization: match config.path_normalization.normalization {
+                NormalizationType::None => PathNormalization::None,
+                NormalizationType::Default | NormalizationType::Base => PathNormalization::Base,
+                NormalizationType::MergeSlashes => PathNormalization::MergeSlashes,
+                NormalizationType::DecodeAndMergeSlashes => PathNormalization::DecodeAndMergeSlashes,
+            },
+            outbound_port: u16::try_from(config.proxy_listen_port).unwrap_or(DEFAULT_OUTBOUND_PORT),
+            default_service_export_to: config.default_service_export_to.clone(),
+            default_virtual_service_export_to: config.default_virtual_service_export_to.clone(),
+            default_destination_rule_export_to: config.default_destination_rule_export_to.clone(),
+        }
     }
 
     /// Writes the access log to another file, in the format that is set.
@@ -104,22 +168,69 @@ impl Mesh {
 
 impl Default for Mesh {
     fn default() -> Self {
-        let everywhere = || vec!["*".to_owned()];
-        Mesh {
-            root_namespace: "istio-system".into(),
-            cluster_domain: "cluster.local".into(),
-            outbound_traffic_policy: OutboundTrafficPolicy::AllowAny,
-            access_log: None,
-            connect_timeout: Duration::from_secs(10),
-            dns_refresh_rate: Duration::from_secs(60),
-            protocol_detection_timeout: Duration::ZERO,
-            h2_upgrade: false,
-            trusted_proxies: 0,
-            path_normalization: PathNormalization::Base,
-            outbound_port: 15001,
-            default_service_export_to: everywhere(),
-            default_virtual_service_export_to: everywhere(),
-            default_destination_rule_export_to: everywhere(),
-        }
+        Mesh::from_config(&MeshConfig::default())
+    }
+}
+
+/// Domain of Kubernetes service names; no field of the MeshConfig.
+const CLUSTER_DOMAIN: &str = "cluster.local";
+
+/// Port of `virtualOutbound` where the configured one is none.
+const DEFAULT_OUTBOUND_PORT: u16 = 15001;
+
+#[cfg(test)]
+mod tests {
+    use lateen_config::{SourceFile, parse};
+
+    use super::*;
+
+    fn objects(text: &str) -> Vec<Arc<Object>> {
+        parse(&SourceFile::new("mesh.yaml", text)).objects.into_iter().map(Arc::new).collect()
+    }
+
+    #[test]
+    fn settings_come_from_istios_config_map_alone() {
+        let text = "\
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: other}
+data: {mesh: 'rootNamespace: wrong'}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: istio-system}
+data:
+  mesh: |-
+    accessLogFile: /dev/stdout
+    accessLogEncoding: JSON
+    outboundTrafficPolicy: {mode: REGISTRY_ONLY}
+    connectTimeout: 3s
+    pathNormalization: {normalization: MERGE_SLASHES}
+    defaultConfig: {gatewayTopology: {numTrustedProxies: 2}}
+";
+        let (mesh, diagnostics) = Mesh::from_objects(&objects(text));
+        assert_eq!(diagnostics, []);
+        assert_eq!(&*mesh.root_namespace, "istio-system");
+        assert_eq!(
+            mesh.access_log.map(|log| (log.file, log.encoding)),
+            Some(("/dev/stdout".into(), AccessLogEncoding::Json))
+        );
+        assert_eq!(mesh.outbound_traffic_policy, OutboundTrafficPolicy::RegistryOnly);
+        assert_eq!(mesh.connect_timeout, Duration::from_secs(3));
+        assert_eq!(mesh.path_normalization, PathNormalization::MergeSlashes);
+        assert_eq!(mesh.trusted_proxies, 2);
+    }
+
+    #[test]
+    fn settings_that_cannot_be_read_are_istios_defaults_and_said() {
+        let text = "\
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: istio-system}
+data: {mesh: 'connectTimeout: soon'}
+";
+        let (mesh, diagnostics) = Mesh::from_objects(&objects(text));
+        assert_eq!(mesh, Mesh::default());
+        assert_eq!(diagnostics.len(), 1);
     }
 }

@@ -8,6 +8,7 @@ use lateen_config::{
     PortTrafficPolicy, RetryBudget, TrafficPolicy,
 };
 
+use crate::mesh::Mesh;
 use crate::world::destination_rules::{DestinationRule, Subset};
 
 /// The blocks that hold for one cluster.
@@ -21,15 +22,30 @@ pub(crate) struct Policy<'a> {
 }
 
 impl<'a> Policy<'a> {
-    /// Composes the policy of a rule for `port` (service port) and, if it is for one, a subset.
-    pub(crate) fn compose(rule: Option<&'a DestinationRule>, subset: Option<&'a Subset>, port: u32) -> Policy<'a> {
+    /// Composes the policy of a rule for `port` (service port) and, if it is for one, a subset. Connection pool and
+    /// outlier detection that nothing sets are the mesh's.
+    pub(crate) fn compose(
+        mesh: &'a Mesh,
+        rule: Option<&'a DestinationRule>,
+        subset: Option<&'a Subset>,
+        port: u32,
+    ) -> Policy<'a> {
+        let mut policy = Policy::of_rule(rule, subset, port);
+        if let Some(default) = &mesh.default_traffic_policy {
+            policy.connection_pool = policy.connection_pool.or(default.connection_pool.as_ref());
+            policy.outlier_detection = policy.outlier_detection.or(default.outlier_detection.as_ref());
+        }
+        policy
+    }
+
+    fn of_rule(rule: Option<&'a DestinationRule>, subset: Option<&'a Subset>, port: u32) -> Policy<'a> {
         let base = rule.and_then(|rule| rule.traffic_policy.as_ref()).map(|policy| Policy::at(policy, port));
         let base = base.unwrap_or_default();
         let Some(own) = subset.and_then(|subset| subset.traffic_policy.as_ref()) else {
             return base;
         };
         if let Some(of_port) = of_port(own, port) {
-            return Policy::of_port_settings(of_port);
+            return Policy { retry_budget: base.retry_budget, ..Policy::of_port_settings(of_port) };
         }
         let own = Policy::of_all_ports(own);
         Policy {

@@ -5,6 +5,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use lateen_xds::envoy::config::core::v3::Address;
+
+use crate::message;
+
 /// What one proxy is, as far as its configuration depends on it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Scope {
@@ -20,7 +24,7 @@ pub struct Scope {
     pub capability: Capability,
     /// Where its listeners bind.
     pub listen: Listen,
-    /// Port of the explicit HTTP proxy listener of a sidecar, if it has one.
+    /// Port of the explicit HTTP proxy listener of a sidecar, if it has one. Offsets do not move it.
     pub http_proxy_port: Option<u16>,
 }
 
@@ -73,6 +77,17 @@ pub enum PortMapping {
     Offset(u16),
     /// Any free port (port 0): the data plane reports which.
     Ephemeral,
+}
+
+impl Listen {
+    /// The address to bind in place of a configured one.
+    pub(crate) fn address(self, bind: &str, port: u32) -> Address {
+        let port = self.ports.apply(port);
+        match self.bind {
+            Some(bind) => message::socket_address(&bind.to_string(), port),
+            None => message::socket_address(bind, port),
+        }
+    }
 }
 
 impl PortMapping {

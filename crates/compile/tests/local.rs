@@ -4,6 +4,7 @@
 mod mesh;
 
 use lateen_compile::{HiddenListener, Listen, LocalScope, PortMapping, Scope, compile_local};
+use lateen_xds::envoy::config::core::v3::{address::Address, socket_address::PortSpecifier};
 use mesh::*;
 
 const GATEWAY: &str = "
@@ -27,12 +28,19 @@ fn mesh_of_two() -> String {
 fn both_halves_are_in_one_set() {
     let mut scope = scope();
     scope.gateway.listen.ports = PortMapping::Offset(8000);
+    scope.sidecar.listen.ports = PortMapping::Offset(1000);
     let local = compile_local(&world(&mesh_of_two()), &scope);
     let listeners: Vec<_> = local.set.listeners.keys().map(|name| name.to_string()).collect();
     assert_eq!(listeners, ["0.0.0.0_80", "127.0.0.1_15080", "127.0.0.1_80", "127.0.0.1_9080"]);
     let routes: Vec<_> = local.set.routes.keys().map(|name| name.to_string()).collect();
     assert_eq!(routes, ["80", "9080", "http.80", "http_proxy"]);
     assert!(local.hidden.is_empty());
+    let port = |name: &str| match &local.set.listeners[name].message.address.as_ref().unwrap().address {
+        Some(Address::SocketAddress(socket)) => socket.port_specifier.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(port("127.0.0.1_80"), Some(PortSpecifier::PortValue(1080)));
+    assert_eq!(port("127.0.0.1_15080"), Some(PortSpecifier::PortValue(15080)), "chosen for the proxy, not moved");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod mesh;
 
+use lateen_compile::compile;
 use lateen_xds::any;
 use lateen_xds::envoy::config::core::v3::header_value_option::HeaderAppendAction;
 use lateen_xds::envoy::config::core::v3::{HeaderValueOption, data_source};
@@ -19,7 +20,7 @@ fn rule_with(fields: &str, more: &str) -> Vec<Route> {
         "{}---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: a, namespace: default}}\nspec:\n  hosts: [a]\n  http: [{{{fields}}}]\n{more}",
         service("a", 80)
     );
-    let set = sidecar(&yaml);
+    let set = compile(&unchecked(&yaml), &sidecar_scope("default", &[]));
     virtual_host(&set, "80", "a.default.svc.cluster.local:80").routes.clone()
 }
 

@@ -307,7 +307,7 @@ spec: {type: ExternalName, externalName: reviews.default.svc.cluster.local}
 fn a_rule_whose_destinations_have_no_weight_is_left_out() {
     let rules = "[{match: [{uri: {prefix: /x}}], route: [{destination: {host: a}}, {destination: {host: b}}]}, {route: [{destination: {host: a}, weight: 0}]}]";
     let yaml = format!("{}{}", service("a", 80), virtual_service("a", "[a]", rules));
-    let set = sidecar(&yaml);
+    let set = compile(&unchecked(&yaml), &sidecar_scope("default", &[]));
     // One destination gets everything, whatever its weight.
     assert_eq!(routes(virtual_host(&set, "80", "a.default.svc.cluster.local:80")), ["/* -> 80||a"]);
 }

@@ -3,7 +3,7 @@
 
 mod mesh;
 
-use lateen_compile::{Interception, Scope, compile};
+use lateen_compile::{Interception, Mesh, Scope, compile};
 use lateen_xds::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType, LbConfig, LbPolicy};
 use lateen_xds::envoy::config::cluster::v3::{Cluster, circuit_breakers::Thresholds};
 use lateen_xds::envoy::config::core::v3::HealthStatus;
@@ -36,7 +36,7 @@ fn reviews_with(fields: &str) -> Cluster {
 }
 
 fn thresholds(cluster: &Cluster) -> Thresholds {
-    cluster.circuit_breakers.as_ref().unwrap().thresholds[0].clone()
+    cluster.circuit_breakers.as_ref().unwrap().thresholds[0]
 }
 
 fn discovery(cluster: &Cluster) -> DiscoveryType {
@@ -119,7 +119,7 @@ fn limits_and_timeouts_of_a_connection_pool() {
         "trafficPolicy: {connectionPool: {tcp: {maxConnections: 100, connectTimeout: 30ms, tcpKeepalive: {time: 7200s, interval: 75s}}, http: {http1MaxPendingRequests: 100, http2MaxRequests: 1000, maxRequestsPerConnection: 10, maxRetries: 3, idleTimeout: 300s}}}",
     );
     assert_eq!(cluster.connect_timeout.unwrap().nanos, 30_000_000);
-    let keepalive = cluster.upstream_connection_options.clone().unwrap().tcp_keepalive.unwrap();
+    let keepalive = cluster.upstream_connection_options.unwrap().tcp_keepalive.unwrap();
     assert_eq!((keepalive.keepalive_time, keepalive.keepalive_interval), (Some(7200), Some(75)));
     assert_eq!(keepalive.keepalive_probes, None);
     let limits = thresholds(&cluster);
@@ -135,6 +135,39 @@ fn limits_and_timeouts_of_a_connection_pool() {
         panic!("Envoy asks for a choice of protocol with any option")
     };
     assert!(matches!(explicit.protocol_config, Some(ProtocolConfig::HttpProtocolOptions(_))));
+}
+
+#[test]
+fn settings_of_the_mesh_hold_where_rules_say_nothing() {
+    let config = "
+connectTimeout: 3s
+tcpKeepalive: {time: 60s, probes: 3}
+defaultHttpRetryPolicy: {attempts: 5, retryOn: 5xx}
+defaultTrafficPolicy: {connectionPool: {tcp: {maxConnections: 9}}, outlierDetection: {consecutive5xxErrors: 2}}
+";
+    let (config, problems) = lateen_config::parse_mesh(&lateen_config::SourceFile::new("mesh.yaml", config));
+    assert!(problems.is_empty());
+    let yaml = format!(
+        "{}{}",
+        service("reviews", 9080),
+        rule(
+            "host: reviews, subsets: [{name: v1, trafficPolicy: {connectionPool: {tcp: {connectTimeout: 1s, tcpKeepalive: {time: 5s}}}}}]"
+        )
+    );
+    let world = world_with(&yaml, Mesh::from_config(&config.unwrap()));
+    let set = compile(&world, &sidecar_scope("default", &[]));
+    let whole = cluster(&set, REVIEWS);
+    assert_eq!(whole.connect_timeout.unwrap().seconds, 3);
+    assert_eq!(thresholds(whole).max_connections, Some(9));
+    assert_eq!(whole.outlier_detection.clone().unwrap().consecutive_5xx, Some(2));
+    let subset = cluster(&set, REVIEWS_V1);
+    assert_eq!(subset.connect_timeout.unwrap().seconds, 1);
+    assert_eq!(thresholds(subset).max_connections, Some(u32::MAX), "a block of the subset's own replaces the mesh's");
+    let keepalive = subset.upstream_connection_options.unwrap().tcp_keepalive.unwrap();
+    assert_eq!((keepalive.keepalive_time, keepalive.keepalive_probes), (Some(5), Some(3)), "field by field");
+    let default_route = &virtual_host(&set, "9080", "reviews.default.svc.cluster.local:9080").routes[0];
+    let retries = forwarding(default_route).retry_policy.clone().unwrap();
+    assert_eq!((retries.num_retries, retries.retry_on.as_str()), (Some(5), "5xx"));
 }
 
 #[test]

@@ -111,7 +111,7 @@ fn forward(cx: &Context<'_>, http: &HttpRoute, listener: Listener<'_>) -> Option
         cluster_specifier: Some(cluster_specifier),
         timeout: Some(timeout),
         max_grpc_timeout: Some(timeout),
-        retry_policy: retries::compile(http.retries.as_ref(), hashed),
+        retry_policy: retries::compile(cx.world.mesh(), http.retries.as_ref(), hashed),
         hash_policy,
         prefix_rewrite: rewrite.and_then(|rewrite| rewrite.uri.clone()).unwrap_or_default(),
         regex_rewrite: rewrite.and_then(|rewrite| rewrite.uri_regex_rewrite.as_ref()).map(|regex| {

@@ -49,7 +49,7 @@ fn default_route(cx: &Context<'_>, service: &Service, port: u32) -> CompiledRout
         ))),
         timeout: Some(no_timeout()),
         max_grpc_timeout: Some(no_timeout()),
-        retry_policy: retries::compile(None, !hash_policy.is_empty()),
+        retry_policy: retries::compile(cx.world.mesh(), None, !hash_policy.is_empty()),
         hash_policy,
         ..Default::default()
     };

@@ -1,10 +1,12 @@
-//! When is a request tried again? The rule's `retries`, else Istio's built-in policy.
+//! When is a request tried again? The rule's `retries`, else those of the mesh, else Istio's built-in policy. The one
+//! that is found holds whole: nothing is inherited field by field.
 
 use lateen_config::HttpRetry;
 use lateen_xds::envoy::config::route::v3::{RetryPolicy, retry_policy};
 use lateen_xds::envoy::extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate;
 use lateen_xds::envoy::extensions::retry::priority::previous_priorities::v3::PreviousPrioritiesConfig;
 
+use crate::mesh::Mesh;
 use crate::message;
 
 /// Conditions under which Istio retries when a policy names none.
@@ -21,8 +23,8 @@ const STATUS_CODES: &str = "retriable-status-codes";
 
 /// The policy of a route; `None` when `attempts: 0` turns retries off. `hashed` says that the route has one
 /// destination and picks it by hash: then a retry may go to the same host again, unless asked otherwise.
-pub(crate) fn compile(retries: Option<&HttpRetry>, hashed: bool) -> Option<RetryPolicy> {
-    let Some(retries) = retries else {
+pub(crate) fn compile(mesh: &Mesh, retries: Option<&HttpRetry>, hashed: bool) -> Option<RetryPolicy> {
+    let Some(retries) = retries.or(mesh.default_http_retry_policy.as_ref()) else {
         return Some(policy(DEFAULT_ATTEMPTS, DEFAULT_RETRY_ON.to_owned(), Vec::new(), !hashed));
     };
     let attempts = u32::try_from(retries.attempts).ok().filter(|attempts| *attempts > 0)?;
