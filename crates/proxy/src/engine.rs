@@ -366,8 +366,13 @@ impl Engine {
     /// Does what the admin interface was asked for.
     fn obey(&mut self, order: Order) {
         match order {
-            Order::FailHealthChecks => self.status.lock().failing_health_checks = true,
-            Order::PassHealthChecks => self.status.lock().failing_health_checks = false,
+            Order::FailHealthChecks | Order::PassHealthChecks => {
+                let failing = order == Order::FailHealthChecks;
+                self.status.lock().failing_health_checks = failing;
+                for worker in 0..self.workers.len() {
+                    self.tell(worker, Command::CloseConnections(failing));
+                }
+            }
             Order::ReopenLogs => self.sink.reopen(),
             Order::DrainListeners { inbound_only } => {
                 let is_inbound = |name: &Arc<str>| {
