@@ -45,10 +45,6 @@ pub(crate) fn aside(text: &str) {
     print(&format!("{DIM}{text}{RESET}\n"));
 }
 
-/// A bold text.
-pub(crate) fn bold(text: &str) -> String {
-    format!("{BOLD}{text}{RESET}")
-}
 
 /// Problems in full, each with its line of the file; the most severe last, next to the prompt. Infos are left out.
 pub(crate) fn diagnostics(diagnostics: &[Diagnostic], file: impl Fn(&str) -> Option<Arc<SourceFile>>) {
