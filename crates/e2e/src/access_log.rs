@@ -72,10 +72,7 @@ pub fn parse(line: &str) -> Result<Entry, String> {
             Some(b'"') => {
                 let inner = &rest[1..];
                 // A quote ends the value only before a blank or at the line's end: values are not escaped.
-                let end = inner
-                    .find("\" ")
-                    .or_else(|| inner.strip_suffix('"').map(str::len))
-                    .ok_or_else(wrong)?;
+                let end = inner.find("\" ").or_else(|| inner.strip_suffix('"').map(str::len)).ok_or_else(wrong)?;
                 (&inner[..end], &inner[end + 1..])
             }
             _ => rest.split_at(rest.find(' ').unwrap_or(rest.len())),
@@ -89,9 +86,7 @@ pub fn parse(line: &str) -> Result<Entry, String> {
     let mut request = values[1].splitn(3, ' ').map(str::to_owned);
     let request = [request.next(), request.next(), request.next()].map(Option::unwrap_or_default);
     values.splice(1..2, request);
-    Ok(Entry {
-        fields: FIELDS.into_iter().zip(values).collect(),
-    })
+    Ok(Entry { fields: FIELDS.into_iter().zip(values).collect() })
 }
 
 #[cfg(test)]
@@ -107,10 +102,7 @@ mod tests {
         let entry = parse(line).unwrap();
         assert_eq!(entry.get("path"), "/x?a");
         assert_eq!(entry.get("response_flags"), "URX,UF");
-        assert_eq!(
-            entry.get("upstream_transport_failure_reason"),
-            "delayed connect error: 111"
-        );
+        assert_eq!(entry.get("upstream_transport_failure_reason"), "delayed connect error: 111");
         assert_eq!(entry.get("bytes_sent"), "320");
         assert_eq!(entry.get("upstream_service_time"), "-");
         assert_eq!(entry.get("user_agent"), "row-3");

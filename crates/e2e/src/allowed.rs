@@ -60,8 +60,7 @@ impl Allowed {
     /// When the file cannot be read or a line is malformed.
     pub fn load(folder: &Path) -> Result<Self> {
         let path = folder.join("allowed-differences.md");
-        let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         Self::parse(&text).with_context(|| path.display().to_string())
     }
 
@@ -72,11 +71,8 @@ impl Allowed {
     pub fn parse(text: &str) -> Result<Self> {
         let mut allowed = Self::default();
         for line in text.lines().filter(|line| line.starts_with('|')) {
-            let cells: Vec<&str> = line
-                .trim_matches('|')
-                .split('|')
-                .map(|cell| cell.trim().trim_matches('`'))
-                .collect();
+            let cells: Vec<&str> =
+                line.trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`')).collect();
             if cells[0].starts_with("--") || ["where", "deviation"].contains(&cells[0]) {
                 continue;
             }
@@ -85,16 +81,12 @@ impl Allowed {
             }
             match cells[..] {
                 [place, field, shape, _] => allowed.rules.push(Rule {
-                    place: parse_place(place)
-                        .with_context(|| format!("unknown place `{place}`"))?,
+                    place: parse_place(place).with_context(|| format!("unknown place `{place}`"))?,
                     field: field.to_ascii_lowercase(),
-                    shape: parse_shape(shape)
-                        .with_context(|| format!("unknown shape `{shape}`"))?,
+                    shape: parse_shape(shape).with_context(|| format!("unknown shape `{shape}`"))?,
                 }),
                 [key, status, _] => {
-                    let status = status
-                        .parse()
-                        .with_context(|| format!("`{status}` is not a status"))?;
+                    let status = status.parse().with_context(|| format!("`{status}` is not a status"))?;
                     if allowed.deviations.insert(key.to_owned(), status).is_some() {
                         bail!("`{key}` stands there twice");
                     }
@@ -149,25 +141,19 @@ impl Shape {
     fn fits(self, value: &str) -> bool {
         let like = |form: &str| {
             form.len() == value.len()
-                && form
-                    .bytes()
-                    .zip(value.bytes())
-                    .all(|(form, byte)| match form {
-                        b'9' => byte.is_ascii_digit(),
-                        b'A' => byte.is_ascii_alphabetic(),
-                        b'f' => byte.is_ascii_hexdigit(),
-                        literal => literal == byte,
-                    })
+                && form.bytes().zip(value.bytes()).all(|(form, byte)| match form {
+                    b'9' => byte.is_ascii_digit(),
+                    b'A' => byte.is_ascii_alphabetic(),
+                    b'f' => byte.is_ascii_hexdigit(),
+                    literal => literal == byte,
+                })
         };
-        let number =
-            |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         match self {
             Self::HttpDate => like("AAA, 99 AAA 9999 99:99:99 GMT"),
             Self::Timestamp => like("9999-99-99T99:99:99.999Z"),
             Self::Digits => number(value),
-            Self::Decimal => value
-                .split_once('.')
-                .is_some_and(|(whole, part)| number(whole) && number(part)),
+            Self::Decimal => value.split_once('.').is_some_and(|(whole, part)| number(whole) && number(part)),
             Self::Uuid => like("ffffffff-ffff-ffff-ffff-ffffffffffff"),
             Self::Address => value.parse::<std::net::SocketAddr>().is_ok(),
         }
@@ -184,10 +170,7 @@ mod tests {
             "| where | field | shape | why |\n|---|---|---|---|\n| response | `date` | `http-date` | two clocks |\n",
         )
         .unwrap();
-        let (one, other) = (
-            "Sun, 06 Nov 1994 08:49:37 GMT",
-            "Mon, 07 Nov 1994 08:49:37 GMT",
-        );
+        let (one, other) = ("Sun, 06 Nov 1994 08:49:37 GMT", "Mon, 07 Nov 1994 08:49:37 GMT");
         assert!(allowed.permits(Place::Response, "date", one, other));
         assert!(!allowed.permits(Place::Response, "date", one, "yesterday"));
         assert!(!allowed.permits(Place::Request, "date", one, other));
@@ -202,10 +185,8 @@ mod tests {
 
     #[test]
     fn deviations_are_found_by_their_key() {
-        let allowed = Allowed::parse(
-            "| deviation | envoy | why |\n|---|---|---|\n| `folded` | 200 | stricter |\n",
-        )
-        .unwrap();
+        let allowed =
+            Allowed::parse("| deviation | envoy | why |\n|---|---|---|\n| `folded` | 200 | stricter |\n").unwrap();
         assert_eq!(allowed.envoy_status("folded"), Some(200));
         assert_eq!(allowed.envoy_status("other"), None);
         assert!(Allowed::parse("| folded | 200 |  |\n").is_err());

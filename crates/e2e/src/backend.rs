@@ -58,34 +58,21 @@ impl Backends {
     /// Starts one backend for each name. [`DEAD`] gets a port that is taken but not listened on.
     pub async fn start(names: impl IntoIterator<Item = String>) -> Result<Self> {
         let (activity, watcher) = watch::channel(0);
-        let records = Arc::new(Records {
-            received: Mutex::new(Vec::new()),
-            activity,
-        });
+        let records = Arc::new(Records { received: Mutex::new(Vec::new()), activity });
         // Bound without `listen`: connecting is refused, and nobody else can take the port meanwhile.
         let refusing = TcpSocket::new_v4().context("cannot open a socket")?;
-        refusing
-            .bind(SocketAddr::from(([127, 0, 0, 1], 0)))
-            .context("cannot bind the refusing port")?;
+        refusing.bind(SocketAddr::from(([127, 0, 0, 1], 0))).context("cannot bind the refusing port")?;
         let mut ports = BTreeMap::from([(DEAD.to_owned(), refusing.local_addr()?.port())]);
         let mut tasks = JoinSet::new();
         for name in names {
             if name == DEAD {
                 continue;
             }
-            let listener = TcpListener::bind(("127.0.0.1", 0))
-                .await
-                .context("cannot bind a backend")?;
+            let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("cannot bind a backend")?;
             ports.insert(name.clone(), listener.local_addr()?.port());
             tasks.spawn(accept(listener, name, Arc::clone(&records)));
         }
-        Ok(Self {
-            ports,
-            records,
-            activity: watcher,
-            _refusing: refusing,
-            _tasks: tasks,
-        })
+        Ok(Self { ports, records, activity: watcher, _refusing: refusing, _tasks: tasks })
     }
 
     /// The port of each backend by name.
@@ -101,16 +88,8 @@ impl Backends {
         let idle = self.activity.wait_for(|busy| *busy == 0);
         let _ = tokio::time::timeout(Duration::from_secs(3), idle)
             .await
-            .context(
-                "a backend is still busy with a request three seconds after the client was served",
-            )?;
-        Ok(std::mem::take(
-            &mut *self
-                .records
-                .received
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        ))
+            .context("a backend is still busy with a request three seconds after the client was served")?;
+        Ok(std::mem::take(&mut *self.records.received.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 }
 
@@ -172,51 +151,26 @@ async fn serve(stream: TcpStream, backend: String, connection: u64, records: Arc
             Ok(Some(head)) => head,
             Ok(None) => return,
             Err(raw) => {
-                let head = Head {
-                    raw,
-                    ..Head::default()
-                };
-                let body = Body {
-                    cut: Some("inside the head".to_owned()),
-                    ..Body::default()
-                };
+                let head = Head { raw, ..Head::default() };
+                let body = Body { cut: Some("inside the head".to_owned()), ..Body::default() };
                 let framing = Framing::None;
-                records.push(Received {
-                    backend,
-                    connection,
-                    head,
-                    framing,
-                    body,
-                });
+                records.push(Received { backend, connection, head, framing, body });
                 return;
             }
         };
         let behaviour = match behaviour::parse(target_of(&head)) {
             Ok(behaviour) => behaviour,
-            Err(reason) => Behaviour {
-                status: 500,
-                headers: vec![("x-behaviour".to_owned(), reason)],
-                ..Behaviour::default()
-            },
+            Err(reason) => {
+                Behaviour { status: 500, headers: vec![("x-behaviour".to_owned(), reason)], ..Behaviour::default() }
+            }
         };
-        if head
-            .values("expect")
-            .any(|value| value.eq_ignore_ascii_case("100-continue"))
-            && write
-                .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
-                .await
-                .is_err()
+        if head.values("expect").any(|value| value.eq_ignore_ascii_case("100-continue"))
+            && write.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.is_err()
         {
             return;
         }
         let framing = head.request_framing();
-        let mut received = Received {
-            backend: backend.clone(),
-            connection,
-            head,
-            framing,
-            body: Body::default(),
-        };
+        let mut received = Received { backend: backend.clone(), connection, head, framing, body: Body::default() };
         let reusable = if behaviour.early {
             let place = records.push(received.clone());
             let reusable = answer(&mut reader, &mut write, &received, &behaviour).await;
@@ -263,8 +217,7 @@ async fn answer(
         _ => {}
     }
     for status in &behaviour.interim {
-        let interim =
-            format!("HTTP/1.1 {status} Interim\r\nlink: </style.css>; rel=preload\r\n\r\n");
+        let interim = format!("HTTP/1.1 {status} Interim\r\nlink: </style.css>; rel=preload\r\n\r\n");
         if write.write_all(interim.as_bytes()).await.is_err() {
             return false;
         }
@@ -306,16 +259,8 @@ async fn wait(duration: Duration, reader: &mut WireReader<OwnedReadHalf>) -> boo
 
 /// The bytes of the head and of the body that an answer puts on the wire.
 fn render(received: &Received, behaviour: &Behaviour) -> (Vec<u8>, Vec<u8>) {
-    let version = if behaviour.old {
-        "HTTP/1.0"
-    } else {
-        "HTTP/1.1"
-    };
-    let status = if behaviour.status == 0 {
-        200
-    } else {
-        behaviour.status
-    };
+    let version = if behaviour.old { "HTTP/1.0" } else { "HTTP/1.1" };
+    let status = if behaviour.status == 0 { 200 } else { behaviour.status };
     let mut head = format!("{version} {status} Answer\r\n");
     for (name, value) in &behaviour.headers {
         head.push_str(&format!("{name}: {value}\r\n"));
@@ -336,10 +281,7 @@ fn render(received: &Received, behaviour: &Behaviour) -> (Vec<u8>, Vec<u8>) {
         Content::Length(length) => head.push_str(&format!("content-length: {length}\r\n")),
         Content::Bare | Content::UntilClose => {}
         Content::Name | Content::Echo => {
-            head.push_str(&format!(
-                "content-type: application/json\r\ncontent-length: {}\r\n",
-                body.len()
-            ));
+            head.push_str(&format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len()));
         }
         Content::Size(_) => head.push_str(&format!("content-length: {}\r\n", body.len())),
     }
@@ -353,10 +295,7 @@ fn render(received: &Received, behaviour: &Behaviour) -> (Vec<u8>, Vec<u8>) {
     if method == "HEAD" || status == 204 || status == 304 {
         body.clear();
     }
-    (
-        head.chars().map(|character| character as u8).collect(),
-        body,
-    )
+    (head.chars().map(|character| character as u8).collect(), body)
 }
 
 fn render_chunks(count: usize, size: usize, trailers: &[(String, String)]) -> Vec<u8> {
@@ -398,9 +337,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_is_recorded_before_it_is_answered() {
-        let mut backends = Backends::start(["v1".to_owned(), "v2".to_owned()])
-            .await
-            .unwrap();
+        let mut backends = Backends::start(["v1".to_owned(), "v2".to_owned()]).await.unwrap();
         let port = backends.ports()["v2"];
         let request = b"POST /a?status=201 HTTP/1.1\r\nHost: x\r\ncontent-length: 2\r\n\r\nhi";
         let (head, body) = exchange(port, request).await;
@@ -416,9 +353,7 @@ mod tests {
     #[tokio::test]
     async fn the_dead_port_refuses() {
         let backends = Backends::start([]).await.unwrap();
-        let error = TcpStream::connect(("127.0.0.1", backends.ports()[DEAD]))
-            .await
-            .unwrap_err();
+        let error = TcpStream::connect(("127.0.0.1", backends.ports()[DEAD])).await.unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
     }
 

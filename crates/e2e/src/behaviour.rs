@@ -98,12 +98,8 @@ pub fn parse(target: &str) -> Result<Behaviour, String> {
             "delay" => behaviour.delay = parse_duration(&value).ok_or_else(wrong)?,
             "pause" => behaviour.pause = parse_duration(&value).ok_or_else(wrong)?,
             "interim" => behaviour.interim.push(value.parse().map_err(|_| wrong())?),
-            "header" => behaviour
-                .headers
-                .push(parse_field(&value).ok_or_else(wrong)?),
-            "trailer" => behaviour
-                .trailers
-                .push(parse_field(&value).ok_or_else(wrong)?),
+            "header" => behaviour.headers.push(parse_field(&value).ok_or_else(wrong)?),
+            "trailer" => behaviour.trailers.push(parse_field(&value).ok_or_else(wrong)?),
             "size" => behaviour.content = Content::Size(value.parse().map_err(|_| wrong())?),
             "chunks" => {
                 let (count, size) = value.split_once('x').ok_or_else(wrong)?;
@@ -148,18 +144,14 @@ fn parse_failure(value: &str) -> Option<Failure> {
 }
 
 fn parse_field(value: &str) -> Option<(String, String)> {
-    value
-        .split_once(':')
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    value.split_once(':').map(|(name, value)| (name.to_owned(), value.to_owned()))
 }
 
 fn percent_decode(text: &str) -> String {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {
-        let digits = after
-            .get(..2)
-            .and_then(|pair| std::str::from_utf8(pair).ok());
+        let digits = after.get(..2).and_then(|pair| std::str::from_utf8(pair).ok());
         match digits.and_then(|pair| u8::from_str_radix(pair, 16).ok()) {
             Some(value) if byte == b'%' => {
                 decoded.push(value);
@@ -180,9 +172,7 @@ mod tests {
 
     #[test]
     fn keys_of_the_page_are_left_alone_and_known_keys_are_read() {
-        let behaviour =
-            parse("/x?user=7&status=418&header=X-A:b%20c&chunks=2x10&fail=chunk&delay=1.5s")
-                .unwrap();
+        let behaviour = parse("/x?user=7&status=418&header=X-A:b%20c&chunks=2x10&fail=chunk&delay=1.5s").unwrap();
         assert_eq!(behaviour.status, 418);
         assert_eq!(behaviour.headers, [("X-A".to_owned(), "b c".to_owned())]);
         assert_eq!(behaviour.content, Content::Chunks(2, 10));

@@ -49,9 +49,7 @@ pub fn folder() -> PathBuf {
 pub fn page_names() -> Result<Vec<String>> {
     let folder = folder();
     let mut names = Vec::new();
-    for entry in
-        std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?
-    {
+    for entry in std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         if let Some(stem) = name.strip_suffix(".md")
             && !NOT_PAGES.contains(&name.as_str())
@@ -69,8 +67,7 @@ pub fn page_names() -> Result<Vec<String>> {
 /// When the file cannot be read or the page is malformed; the message names file and line.
 pub fn load(name: &str) -> Result<Page> {
     let path = folder().join(format!("{name}.md"));
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}", path.display()))?;
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     parse(&path, &text)
 }
 
@@ -117,11 +114,7 @@ pub fn parse(path: &Path, text: &str) -> Result<Page> {
         match &columns {
             None => columns = Some(cells.iter().map(|cell| cell.trim().to_owned()).collect()),
             Some(names) if names.first().is_some_and(|name| name == "request") => {
-                if cells.iter().all(|cell| {
-                    cell.trim()
-                        .chars()
-                        .all(|character| "-: ".contains(character))
-                }) {
+                if cells.iter().all(|cell| cell.trim().chars().all(|character| "-: ".contains(character))) {
                     continue;
                 }
                 let row = parse_row(number, names, &cells).with_context(place)?;
@@ -130,17 +123,12 @@ pub fn parse(path: &Path, text: &str) -> Result<Page> {
             Some(_) => {}
         }
     }
-    let Some((role, port)) = proxy else {
-        bail!("{}: no line `Proxy: …`", path.display())
-    };
+    let Some((role, port)) = proxy else { bail!("{}: no line `Proxy: …`", path.display()) };
     if rows.is_empty() {
         bail!("{}: no table with a `request` column", path.display());
     }
     Ok(Page {
-        name: path
-            .file_stem()
-            .map(|stem| stem.to_string_lossy().into_owned())
-            .unwrap_or_default(),
+        name: path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default(),
         role,
         port,
         yaml: documents.join("---\n"),
@@ -151,39 +139,25 @@ pub fn parse(path: &Path, text: &str) -> Result<Page> {
 impl Page {
     /// The names of the backends that the YAML mentions.
     pub fn backends(&self) -> BTreeSet<String> {
-        self.yaml
-            .split("${port:")
-            .skip(1)
-            .filter_map(|rest| rest.split('}').next())
-            .map(str::to_owned)
-            .collect()
+        self.yaml.split("${port:").skip(1).filter_map(|rest| rest.split('}').next()).map(str::to_owned).collect()
     }
 
     /// The YAML with the backends' ports filled in.
     pub fn render_yaml(&self, ports: &BTreeMap<String, u16>) -> String {
-        ports.iter().fold(self.yaml.clone(), |yaml, (name, port)| {
-            yaml.replace(&format!("${{port:{name}}}"), &port.to_string())
-        })
+        ports
+            .iter()
+            .fold(self.yaml.clone(), |yaml, (name, port)| yaml.replace(&format!("${{port:{name}}}"), &port.to_string()))
     }
 }
 
 fn parse_proxy(text: &str) -> Result<(Role, u16)> {
-    let (role, rest) = text
-        .trim()
-        .trim_end_matches('.')
-        .split_once(", port ")
-        .context("expected `ROLE, port N.`")?;
+    let (role, rest) = text.trim().trim_end_matches('.').split_once(", port ").context("expected `ROLE, port N.`")?;
     let role = match role {
         "gateway" => Role::Gateway,
         "sidecar" => Role::Sidecar,
         other => bail!("`{other}` is neither `gateway` nor `sidecar`"),
     };
-    Ok((
-        role,
-        rest.trim()
-            .parse()
-            .with_context(|| format!("`{rest}` is not a port"))?,
-    ))
+    Ok((role, rest.trim().parse().with_context(|| format!("`{rest}` is not a port"))?))
 }
 
 /// The cells of a table line, or `None` for any other line.
@@ -207,12 +181,7 @@ fn parse_row(number: u32, names: &[String], cells: &[&str]) -> Result<Row> {
     if cells.len() != names.len() {
         bail!("{} cells under {} columns", cells.len(), names.len());
     }
-    let cell = |name: &str| {
-        names
-            .iter()
-            .position(|column| column == name)
-            .map_or("", |index| cells[index])
-    };
+    let cell = |name: &str| names.iter().position(|column| column == name).map_or("", |index| cells[index]);
     let cells = Cells {
         request: cell("request"),
         response: cell("response"),
@@ -235,10 +204,7 @@ mod tests {
     fn a_page_is_its_proxy_its_yaml_and_its_rows() {
         let page = parse(Path::new("t.md"), PAGE).unwrap();
         assert_eq!((page.role, page.port), (Role::Gateway, 80));
-        assert_eq!(
-            page.backends().into_iter().collect::<Vec<_>>(),
-            ["dead", "v1"]
-        );
+        assert_eq!(page.backends().into_iter().collect::<Vec<_>>(), ["dead", "v1"]);
         let ports = BTreeMap::from([("v1".to_owned(), 81), ("dead".to_owned(), 9)]);
         assert_eq!(page.render_yaml(&ports), "a: 81\n---\nb: 9\n");
         assert_eq!(page.rows.len(), 1);
@@ -249,18 +215,12 @@ mod tests {
     fn a_malformed_row_is_named_by_its_line() {
         let broken = PAGE.replace("| `GET a` | `200` |", "| `GET a` `@fly` | `200` |");
         let message = format!("{:#}", parse(Path::new("t.md"), &broken).unwrap_err());
-        assert!(
-            message.contains("t.md:18") && message.contains("@fly"),
-            "{message}"
-        );
+        assert!(message.contains("t.md:18") && message.contains("@fly"), "{message}");
     }
 
     #[test]
     fn escaped_bars_do_not_split_cells() {
-        assert_eq!(
-            table_cells(r"| `a\|b` | c |").unwrap(),
-            [r" `a\|b` ", " c "]
-        );
+        assert_eq!(table_cells(r"| `a\|b` | c |").unwrap(), [r" `a\|b` ", " c "]);
         assert_eq!(table_cells("prose"), None);
     }
 }

@@ -62,39 +62,19 @@ impl Closing {
 ///
 /// # Errors
 /// When the proxy cannot be reached or leaves a request unanswered.
-pub async fn play(
-    address: SocketAddr,
-    exchanges: &[Exchange],
-) -> Result<(Transcript, Option<Closing>), String> {
-    let stream = TcpStream::connect(address)
-        .await
-        .map_err(|error| format!("cannot connect to {address}: {error}"))?;
-    stream
-        .set_nodelay(true)
-        .map_err(|error| error.to_string())?;
+pub async fn play(address: SocketAddr, exchanges: &[Exchange]) -> Result<(Transcript, Option<Closing>), String> {
+    let stream = TcpStream::connect(address).await.map_err(|error| format!("cannot connect to {address}: {error}"))?;
+    stream.set_nodelay(true).map_err(|error| error.to_string())?;
     let (read, mut write) = stream.into_split();
     let mut reader = WireReader::new(read);
     let mut transcript = Transcript::default();
     let mut first = 0;
     while first < exchanges.len() {
-        let pipelined = exchanges[first + 1..]
-            .iter()
-            .take_while(|exchange| exchange.pipelined)
-            .count();
+        let pipelined = exchanges[first + 1..].iter().take_while(|exchange| exchange.pipelined).count();
         let burst = &exchanges[first..=first + pipelined];
         first += burst.len();
-        if let [
-            Exchange {
-                leave: Some(after),
-                bytes,
-                ..
-            },
-        ] = burst
-        {
-            write
-                .write_all(bytes)
-                .await
-                .map_err(|error| error.to_string())?;
+        if let [Exchange { leave: Some(after), bytes, .. }] = burst {
+            write.write_all(bytes).await.map_err(|error| error.to_string())?;
             tokio::time::sleep(*after).await;
             transcript.responses.push(None);
             transcript.end = "left".to_owned();
@@ -111,10 +91,7 @@ pub async fn play(
     transcript.responses.resize_with(exchanges.len(), || None);
     let says_close = |response: &Response| {
         response.framing == Framing::UntilClose
-            || response
-                .head
-                .values("connection")
-                .any(|value| value.eq_ignore_ascii_case("close"))
+            || response.head.values("connection").any(|value| value.eq_ignore_ascii_case("close"))
     };
     let expects_end = exchanges.iter().any(|exchange| exchange.response.closes)
         || transcript.responses.iter().flatten().any(says_close);
@@ -142,31 +119,16 @@ fn end_of(reader: &WireReader<OwnedReadHalf>) -> String {
 /// When there is no answer.
 pub async fn get(address: SocketAddr, path: &str) -> Result<(u16, String), String> {
     let exchange = async {
-        let mut stream = TcpStream::connect(address)
-            .await
-            .map_err(|error| error.to_string())?;
-        let request =
-            format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
-        stream
-            .write_all(request.as_bytes())
-            .await
-            .map_err(|error| error.to_string())?;
+        let mut stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
         let mut reader = WireReader::new(stream);
-        let head = reader
-            .read_head()
-            .await
-            .ok()
-            .flatten()
-            .ok_or("no response")?;
+        let head = reader.read_head().await.ok().flatten().ok_or("no response")?;
         let body = reader.read_body(head.response_framing("GET")).await;
-        let status = head
-            .status()
-            .ok_or_else(|| format!("no status in `{}`", head.start))?;
+        let status = head.status().ok_or_else(|| format!("no status in `{}`", head.start))?;
         Ok((status, crate::wire::latin1(&body.bytes)))
     };
-    timeout(PATIENCE, exchange)
-        .await
-        .map_err(|_| "no answer in time".to_owned())?
+    timeout(PATIENCE, exchange).await.map_err(|_| "no answer in time".to_owned())?
 }
 
 async fn send(write: &mut OwnedWriteHalf, burst: &[Exchange]) -> std::io::Result<()> {
@@ -183,10 +145,7 @@ async fn send(write: &mut OwnedWriteHalf, burst: &[Exchange]) -> std::io::Result
     Ok(())
 }
 
-async fn receive(
-    reader: &mut WireReader<OwnedReadHalf>,
-    burst: &[Exchange],
-) -> Result<Vec<Option<Response>>, String> {
+async fn receive(reader: &mut WireReader<OwnedReadHalf>, burst: &[Exchange]) -> Result<Vec<Option<Response>>, String> {
     let mut responses = Vec::new();
     for exchange in burst {
         let response = timeout(PATIENCE, receive_one(reader, &exchange.method))
@@ -197,10 +156,7 @@ async fn receive(
     Ok(responses)
 }
 
-async fn receive_one(
-    reader: &mut WireReader<OwnedReadHalf>,
-    method: &str,
-) -> Result<Option<Response>, String> {
+async fn receive_one(reader: &mut WireReader<OwnedReadHalf>, method: &str) -> Result<Option<Response>, String> {
     let start = Instant::now();
     let mut interim = Vec::new();
     loop {
@@ -208,28 +164,17 @@ async fn receive_one(
             Ok(Some(head)) => head,
             Ok(None) => return Ok(None),
             Err(raw) => {
-                return Err(format!(
-                    "unfinished response head `{}`",
-                    crate::wire::latin1(&raw).escape_debug()
-                ));
+                return Err(format!("unfinished response head `{}`", crate::wire::latin1(&raw).escape_debug()));
             }
         };
-        let status = head
-            .status()
-            .ok_or_else(|| format!("not a status line: `{}`", head.start.escape_debug()))?;
+        let status = head.status().ok_or_else(|| format!("not a status line: `{}`", head.start.escape_debug()))?;
         if (100..200).contains(&status) && status != 101 {
             interim.push(head);
             continue;
         }
         let framing = head.response_framing(method);
         let body = reader.read_body(framing).await;
-        return Ok(Some(Response {
-            interim,
-            head,
-            framing,
-            body,
-            elapsed: start.elapsed(),
-        }));
+        return Ok(Some(Response { interim, head, framing, body, elapsed: start.elapsed() }));
     }
 }
 
@@ -248,14 +193,7 @@ mod tests {
 
     async fn ask(request: &str) -> (Transcript, Backends) {
         let backends = Backends::start(["b".to_owned()]).await.unwrap();
-        let row = parse(
-            1,
-            Cells {
-                request,
-                ..Cells::default()
-            },
-        )
-        .unwrap();
+        let row = parse(1, Cells { request, ..Cells::default() }).unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], backends.ports()["b"]));
         (play(address, &row.exchanges).await.unwrap().0, backends)
     }
@@ -264,12 +202,7 @@ mod tests {
     async fn pipelined_and_following_requests_share_a_connection() {
         let (transcript, mut backends) =
             ask("`GET a/1` `@and` `POST a/2` `@size 9` `@then` `GET a/3?status=404`").await;
-        let statuses: Vec<_> = transcript
-            .responses
-            .iter()
-            .flatten()
-            .map(Response::status)
-            .collect();
+        let statuses: Vec<_> = transcript.responses.iter().flatten().map(Response::status).collect();
         assert_eq!(statuses, [200, 200, 404]);
         assert_eq!(transcript.end, "open");
         let received = backends.take().await.unwrap();

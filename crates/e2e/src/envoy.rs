@@ -21,18 +21,13 @@ pub fn binary() -> Result<Option<PathBuf>> {
     if !required {
         command.arg("--if-present");
     }
-    let output = command
-        .output()
-        .with_context(|| format!("cannot run {}", script.display()))?;
+    let output = command.output().with_context(|| format!("cannot run {}", script.display()))?;
     let path = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     if output.status.success() && !path.is_empty() {
         return Ok(Some(PathBuf::from(path)));
     }
     if required {
-        anyhow::bail!(
-            "{REQUIRE} is set, but there is no Envoy: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        anyhow::bail!("{REQUIRE} is set, but there is no Envoy: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(None)
 }
@@ -42,12 +37,7 @@ pub fn binary() -> Result<Option<PathBuf>> {
 ///
 /// # Errors
 /// When Envoy does not become ready, for instance because it rejects the bootstrap.
-pub async fn start(
-    binary: &Path,
-    bootstrap: &Path,
-    access_log: &Path,
-    folder: &Path,
-) -> Result<Proxy> {
+pub async fn start(binary: &Path, bootstrap: &Path, access_log: &Path, folder: &Path) -> Result<Proxy> {
     let admin_file = folder.join("envoy.admin");
     let mut command = Command::new(binary);
     command

@@ -34,14 +34,7 @@ pub fn binary() -> Result<PathBuf> {
 pub async fn start(yaml: &Path, access_log: &Path, folder: &Path) -> Result<Proxy> {
     let mut command = Command::new(binary()?);
     command.args(["run", "-f"]).arg(yaml);
-    command.args([
-        "--bind",
-        "127.0.0.1:0",
-        "--workers",
-        "1",
-        "--http-proxy-port",
-        HTTP_PROXY_PORT,
-    ]);
+    command.args(["--bind", "127.0.0.1:0", "--workers", "1", "--http-proxy-port", HTTP_PROXY_PORT]);
     command.args(["--admin", "127.0.0.1:0"]);
     command.arg("--access-log").arg(access_log);
     Proxy::start(Launch {
@@ -58,35 +51,18 @@ pub async fn start(yaml: &Path, access_log: &Path, folder: &Path) -> Result<Prox
 ///
 /// # Errors
 /// When compiling fails; the message holds what was printed.
-pub fn compile_bootstrap(
-    role: Role,
-    yaml: &Path,
-    access_log: &Path,
-    folder: &Path,
-) -> Result<PathBuf> {
+pub fn compile_bootstrap(role: Role, yaml: &Path, access_log: &Path, folder: &Path) -> Result<PathBuf> {
     let mut command = Command::new(binary()?);
     command.args(["compile", "-f"]).arg(yaml);
     command.args(["--as", role_name(role), "-o", "envoy-bootstrap"]);
-    command.args([
-        "--bind",
-        "127.0.0.1:0",
-        "--admin",
-        "127.0.0.1:0",
-        "--http-proxy-port",
-        HTTP_PROXY_PORT,
-    ]);
+    command.args(["--bind", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--http-proxy-port", HTTP_PROXY_PORT]);
     command.arg("--access-log").arg(access_log);
     let output = command.output().context("cannot run `lateen compile`")?;
     if !output.status.success() {
-        bail!(
-            "`lateen compile` ended with {}:\n{}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr)
-        );
+        bail!("`lateen compile` ended with {}:\n{}", output.status, String::from_utf8_lossy(&output.stderr));
     }
     let path = folder.join("envoy-bootstrap.json");
-    std::fs::write(&path, &output.stdout)
-        .with_context(|| format!("cannot write {}", path.display()))?;
+    std::fs::write(&path, &output.stdout).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)
 }
 
@@ -101,24 +77,12 @@ fn role_name(role: Role) -> &'static str {
 fn build() -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args([
-            "build",
-            "--quiet",
-            "-p",
-            "lateen",
-            "--bin",
-            "lateen",
-            "--message-format",
-            "json",
-        ])
+        .args(["build", "--quiet", "-p", "lateen", "--bin", "lateen", "--message-format", "json"])
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
         .output()
         .context("cannot run cargo")?;
     if !output.status.success() {
-        bail!(
-            "the lateen binary does not build:\n{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        bail!("the lateen binary does not build:\n{}", String::from_utf8_lossy(&output.stderr));
     }
     let executable = String::from_utf8_lossy(&output.stdout)
         .lines()

@@ -61,17 +61,8 @@ impl AdminAddress {
             Self::File(path) => std::fs::read_to_string(path).ok()?.trim().parse().ok(),
             Self::Printed => {
                 let text = std::fs::read_to_string(printed).ok()?;
-                let mut lines = text
-                    .split_inclusive('\n')
-                    .filter(|line| line.ends_with('\n'));
-                lines.find_map(|line| {
-                    line.trim()
-                        .strip_prefix("admin")?
-                        .trim()
-                        .strip_prefix("http://")?
-                        .parse()
-                        .ok()
-                })
+                let mut lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+                lines.find_map(|line| line.trim().strip_prefix("admin")?.trim().strip_prefix("http://")?.parse().ok())
             }
         }
     }
@@ -83,29 +74,12 @@ impl Proxy {
     /// # Errors
     /// When the process cannot start, ends early or does not become ready; the message holds what it printed.
     pub async fn start(launch: Launch<'_>) -> Result<Self> {
-        let Launch {
-            name,
-            mut command,
-            folder,
-            admin,
-            access_log,
-        } = launch;
+        let Launch { name, mut command, folder, admin, access_log } = launch;
         let printed = folder.join(format!("{name}.out"));
-        let output = File::create(&printed)
-            .with_context(|| format!("cannot create {}", printed.display()))?;
-        command
-            .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output);
-        let child = command
-            .spawn()
-            .with_context(|| format!("cannot start {:?}", command.get_program()))?;
-        let mut proxy = Self {
-            name,
-            listeners: Vec::new(),
-            access_log,
-            child,
-        };
+        let output = File::create(&printed).with_context(|| format!("cannot create {}", printed.display()))?;
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        let child = command.spawn().with_context(|| format!("cannot start {:?}", command.get_program()))?;
+        let mut proxy = Self { name, listeners: Vec::new(), access_log, child };
         let tail = || std::fs::read_to_string(&printed).unwrap_or_default();
         let start = Instant::now();
         loop {
@@ -117,11 +91,7 @@ impl Proxy {
                 return Ok(proxy);
             }
             if start.elapsed() > START_PATIENCE {
-                bail!(
-                    "{name} was not ready after {} s:\n{}",
-                    START_PATIENCE.as_secs(),
-                    tail()
-                );
+                bail!("{name} was not ready after {} s:\n{}", START_PATIENCE.as_secs(), tail());
             }
             tokio::time::sleep(POLL).await;
         }
@@ -139,16 +109,8 @@ impl Proxy {
         };
         let found = self.listeners.iter().find(|(name, _)| *name == wanted);
         found.map(|(_, address)| *address).with_context(|| {
-            let names: Vec<&str> = self
-                .listeners
-                .iter()
-                .map(|(name, _)| name.as_str())
-                .collect();
-            format!(
-                "{} has no listener {wanted}, only {}",
-                self.name,
-                names.join(", ")
-            )
+            let names: Vec<&str> = self.listeners.iter().map(|(name, _)| name.as_str()).collect();
+            format!("{} has no listener {wanted}, only {}", self.name, names.join(", "))
         })
     }
 
@@ -167,11 +129,8 @@ impl Proxy {
                 }
             };
             // An unfinished last line is still being written.
-            let lines: Vec<String> = text
-                .split_inclusive('\n')
-                .filter(|line| line.ends_with('\n'))
-                .map(str::to_owned)
-                .collect();
+            let lines: Vec<String> =
+                text.split_inclusive('\n').filter(|line| line.ends_with('\n')).map(str::to_owned).collect();
             if lines.len() >= count || start.elapsed() > patience {
                 return Ok(lines);
             }
@@ -186,10 +145,7 @@ impl Proxy {
     pub fn check_alive(&mut self) -> Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
-            Some(status) => bail!(
-                "{} ended with {status} while the page was played",
-                self.name
-            ),
+            Some(status) => bail!("{} ended with {status} while the page was played", self.name),
         }
     }
 }
@@ -230,26 +186,17 @@ mod tests {
     #[test]
     fn a_printed_admin_address_is_found_once_its_line_is_whole() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(
-            file.path(),
-            "lateen 0.1\n  gateway  http://127.0.0.1:1\n  admin    http://127.0.0.1:2",
-        )
-        .unwrap();
+        std::fs::write(file.path(), "lateen 0.1\n  gateway  http://127.0.0.1:1\n  admin    http://127.0.0.1:2")
+            .unwrap();
         assert_eq!(AdminAddress::Printed.find(file.path()), None);
         std::fs::write(file.path(), "  admin    http://127.0.0.1:2\nmore\n").unwrap();
-        assert_eq!(
-            AdminAddress::Printed.find(file.path()),
-            Some("127.0.0.1:2".parse().unwrap())
-        );
+        assert_eq!(AdminAddress::Printed.find(file.path()), Some("127.0.0.1:2".parse().unwrap()));
     }
 
     #[test]
     fn listeners_are_read_from_the_text_form() {
         let listeners = parse_listeners("0.0.0.0_80::127.0.0.1:4000\nx::127.0.0.1:4001\n");
-        assert_eq!(
-            listeners[0],
-            ("0.0.0.0_80".to_owned(), "127.0.0.1:4000".parse().unwrap())
-        );
+        assert_eq!(listeners[0], ("0.0.0.0_80".to_owned(), "127.0.0.1:4000".parse().unwrap()));
         assert_eq!(listeners.len(), 2);
     }
 }

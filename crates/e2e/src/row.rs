@@ -150,15 +150,9 @@ pub fn parse(line: u32, cells: Cells<'_>) -> Result<Row, String> {
     for (index, (joint, spans)) in requests.iter().enumerate() {
         let mut draft = Draft::default();
         for span in spans {
-            draft
-                .read(span, &mut row)
-                .map_err(|reason| format!("request `{span}`: {reason}"))?;
+            draft.read(span, &mut row).map_err(|reason| format!("request `{span}`: {reason}"))?;
         }
-        let group = |cell: &[(Joint, Vec<String>)]| {
-            cell.get(index)
-                .map(|(_, spans)| spans.clone())
-                .unwrap_or_default()
-        };
+        let group = |cell: &[(Joint, Vec<String>)]| cell.get(index).map(|(_, spans)| spans.clone()).unwrap_or_default();
         row.exchanges.push(Exchange {
             pipelined: *joint == Joint::And,
             pieces: draft.pieces,
@@ -170,15 +164,9 @@ pub fn parse(line: u32, cells: Cells<'_>) -> Result<Row, String> {
             log: parse_log(&group(&logs))?,
         });
     }
-    let surplus = [
-        ("response", responses.len()),
-        ("backend", backends.len()),
-        ("log", logs.len()),
-    ];
+    let surplus = [("response", responses.len()), ("backend", backends.len()), ("log", logs.len())];
     if let Some((cell, _)) = surplus.iter().find(|(_, count)| *count > requests.len()) {
-        return Err(format!(
-            "the {cell} cell has more parts than the request cell"
-        ));
+        return Err(format!("the {cell} cell has more parts than the request cell"));
     }
     if row.times > 1 && row.exchanges.len() != 1 {
         return Err("`@times` goes with a single request".to_owned());
@@ -217,11 +205,7 @@ fn groups(cell: &str) -> Vec<(Joint, Vec<String>)> {
 
 /// The code spans of a Markdown cell; `\|` stands for a bar, as Markdown tables demand.
 fn spans(cell: &str) -> Vec<String> {
-    cell.split('`')
-        .skip(1)
-        .step_by(2)
-        .map(|span| span.replace("\\|", "|"))
-        .collect()
+    cell.split('`').skip(1).step_by(2).map(|span| span.replace("\\|", "|")).collect()
 }
 
 /// A request while its spans are read.
@@ -243,12 +227,8 @@ struct Draft {
 impl Draft {
     fn read(&mut self, span: &str, row: &mut Row) -> Result<(), String> {
         if let Some(text) = span.strip_prefix("raw ") {
-            let bytes = unescape(text)?;
-            self.method = bytes
-                .split(|byte| *byte == b' ')
-                .next()
-                .map(crate::wire::latin1)
-                .unwrap_or_default();
+            let bytes = unescape(&text.replace("\\T", &tag(row.line)))?;
+            self.method = bytes.split(|byte| *byte == b' ').next().map(crate::wire::latin1).unwrap_or_default();
             self.raw = Some(bytes);
             return Ok(());
         }
@@ -260,45 +240,28 @@ impl Draft {
             let (host, path) = place.split_at(place.find(['/', '?']).unwrap_or(place.len()));
             self.method = method.to_owned();
             self.host = host.to_owned();
-            self.target = if path.starts_with('/') {
-                path.to_owned()
-            } else {
-                format!("/{path}")
-            };
+            self.target = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
             return Ok(());
         }
         let (name, value) = span.split_once(':').ok_or("expected `name: value`")?;
         let value = unescape(value.trim())?;
-        self.fields
-            .push((name.to_owned(), crate::wire::latin1(&value)));
+        self.fields.push((name.to_owned(), crate::wire::latin1(&value)));
         Ok(())
     }
 
     fn read_directive(&mut self, directive: &str, row: &mut Row) -> Result<(), String> {
         let (name, value) = directive.split_once(' ').unwrap_or((directive, ""));
-        let count = || {
-            value
-                .parse::<usize>()
-                .map_err(|_| format!("`{value}` is not a number"))
-        };
+        let count = || value.parse::<usize>().map_err(|_| format!("`{value}` is not a number"));
         match name {
             "body" => self.body = Some(unescape(value)?),
             "size" => self.body = Some(pattern(count()?)),
             "chunked" => {
-                let sizes = value
-                    .split(',')
-                    .filter(|size| !size.is_empty())
-                    .map(|size| size.trim().parse());
-                self.chunks = Some(
-                    sizes
-                        .collect::<Result<_, _>>()
-                        .map_err(|_| "expected sizes".to_owned())?,
-                );
+                let sizes = value.split(',').filter(|size| !size.is_empty()).map(|size| size.trim().parse());
+                self.chunks = Some(sizes.collect::<Result<_, _>>().map_err(|_| "expected sizes".to_owned())?);
             }
             "trailer" => {
                 let (name, value) = value.split_once(':').ok_or("expected `name: value`")?;
-                self.trailers
-                    .push((name.to_owned(), value.trim().to_owned()));
+                self.trailers.push((name.to_owned(), value.trim().to_owned()));
             }
             "version" => self.version = Some(value.to_owned()),
             "target" => self.target = value.to_owned(),
@@ -319,15 +282,8 @@ impl Draft {
             return Err("the request cell has no request".to_owned());
         }
         let version = self.version.as_deref().unwrap_or("HTTP/1.1");
-        let mut head = format!(
-            "{} {} {version}\r\nhost: {}\r\n",
-            self.method, self.target, self.host
-        );
-        if !self
-            .fields
-            .iter()
-            .any(|(name, _)| name.eq_ignore_ascii_case("user-agent"))
-        {
+        let mut head = format!("{} {} {version}\r\nhost: {}\r\n", self.method, self.target, self.host);
+        if !self.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("user-agent")) {
             head.push_str(&format!("user-agent: {}\r\n", tag(line)));
         }
         for (name, value) in &self.fields {
@@ -395,10 +351,7 @@ fn parse_backend(spans: &[String]) -> Result<ExpectedBackend, String> {
                 "size" => expected.size = Some(value.parse().map_err(|_| wrong())?),
                 _ => return Err(wrong()),
             }
-        } else if let Some((name, share)) = span
-            .strip_suffix('%')
-            .and_then(|text| text.rsplit_once(' '))
-        {
+        } else if let Some((name, share)) = span.strip_suffix('%').and_then(|text| text.rsplit_once(' ')) {
             let share = (name.to_owned(), share.parse().map_err(|_| wrong())?);
             match &mut expected.choice {
                 Some(Choice::Shares(shares)) => shares.push(share),
@@ -426,9 +379,7 @@ fn parse_log(spans: &[String]) -> Result<ExpectedLog, String> {
         if let Some((name, value)) = span.split_once(": ") {
             expected.fields.push((name.to_owned(), value.to_owned()));
         } else {
-            let (flags, details) = span
-                .split_once(' ')
-                .ok_or_else(|| format!("log `{span}`: `FLAGS details`"))?;
+            let (flags, details) = span.split_once(' ').ok_or_else(|| format!("log `{span}`: `FLAGS details`"))?;
             expected.verdict = Some((flags.to_owned(), details.to_owned()));
         }
     }
@@ -485,9 +436,7 @@ fn unescape(text: &str) -> Result<Vec<u8>, String> {
             }
             '{' => {
                 let end = rest.find('}').ok_or("`{` without `}`")?;
-                let (unit, count) = rest[..end]
-                    .rsplit_once('*')
-                    .ok_or("expected `{text*count}`")?;
+                let (unit, count) = rest[..end].rsplit_once('*').ok_or("expected `{text*count}`")?;
                 let count: usize = count.parse().map_err(|_| "expected `{text*count}`")?;
                 let unit = unescape(unit)?;
                 bytes.extend(unit.iter().copied().cycle().take(unit.len() * count));
@@ -504,17 +453,7 @@ mod tests {
     use super::*;
 
     fn row(request: &str, response: &str, backend: &str, log: &str) -> Row {
-        parse(
-            7,
-            Cells {
-                request,
-                response,
-                backend,
-                log,
-                ..Cells::default()
-            },
-        )
-        .unwrap()
+        parse(7, Cells { request, response, backend, log, ..Cells::default() }).unwrap()
     }
 
     #[test]
@@ -536,82 +475,41 @@ mod tests {
                 HeaderRule::Absent("server".to_owned())
             ]
         );
-        assert_eq!(
-            exchange.backend.choice,
-            Some(Choice::Named("v2".to_owned()))
-        );
-        assert_eq!(
-            exchange.backend.request.as_deref(),
-            Some("GET /new HTTP/1.1")
-        );
-        assert_eq!(
-            exchange.log.verdict,
-            Some(("-".to_owned(), "via_upstream".to_owned()))
-        );
-        assert_eq!(
-            exchange.log.fields,
-            [("route".to_owned(), "cart".to_owned())]
-        );
+        assert_eq!(exchange.backend.choice, Some(Choice::Named("v2".to_owned())));
+        assert_eq!(exchange.backend.request.as_deref(), Some("GET /new HTTP/1.1"));
+        assert_eq!(exchange.log.verdict, Some(("-".to_owned(), "via_upstream".to_owned())));
+        assert_eq!(exchange.log.fields, [("route".to_owned(), "cart".to_owned())]);
     }
 
     #[test]
     fn several_exchanges_share_a_row() {
-        let row = row(
-            "`GET a` `@and` `GET b` `@then` `GET c`",
-            "`200` `@and` `404` `@then` `503`",
-            "",
-            "",
-        );
-        let pipelined: Vec<_> = row
-            .exchanges
-            .iter()
-            .map(|exchange| exchange.pipelined)
-            .collect();
+        let row = row("`GET a` `@and` `GET b` `@then` `GET c`", "`200` `@and` `404` `@then` `503`", "", "");
+        let pipelined: Vec<_> = row.exchanges.iter().map(|exchange| exchange.pipelined).collect();
         assert_eq!(pipelined, [false, true, false]);
         assert_eq!(row.exchanges[2].response.status, Some(503));
-        assert!(
-            parse(
-                1,
-                Cells {
-                    request: "`GET a`",
-                    response: "`200` `@and` `200`",
-                    ..Cells::default()
-                }
-            )
-            .is_err()
-        );
+        assert!(parse(1, Cells { request: "`GET a`", response: "`200` `@and` `200`", ..Cells::default() }).is_err());
     }
 
     #[test]
     fn raw_bytes_are_taken_literally() {
-        let row = row(
-            r"`raw GET / HTTP/1.1\r\nx: {ab*3}\0\xff\r\n\r\n`",
-            "`400`",
-            "`none`",
-            "",
-        );
-        assert_eq!(
-            row.exchanges[0].bytes,
-            b"GET / HTTP/1.1\r\nx: ababab\0\xff\r\n\r\n"
-        );
+        let row = row(r"`raw GET / HTTP/1.1\r\nx: {ab*3}\0\xff\r\n\r\n`", "`400`", "`none`", "");
+        assert_eq!(row.exchanges[0].bytes, b"GET / HTTP/1.1\r\nx: ababab\0\xff\r\n\r\n");
         assert_eq!(row.exchanges[0].method, "GET");
         assert_eq!(row.exchanges[0].backend.choice, Some(Choice::Nobody));
     }
 
     #[test]
+    fn raw_bytes_may_carry_the_mark_of_their_row() {
+        let row = row(r"`raw GET / HTTP/1.1\r\nuser-agent: \T\r\n\r\n`", "`400`", "", "");
+        assert_eq!(row.exchanges[0].bytes, b"GET / HTTP/1.1\r\nuser-agent: row-7\r\n\r\n");
+    }
+
+    #[test]
     fn shares_and_escaped_bars() {
-        let row = row(
-            "`GET a` `@times 50`",
-            "`200`",
-            "`v1 90%` `v2 10%`",
-            r"`- via_upstream` `cluster: a\|b`",
-        );
+        let row = row("`GET a` `@times 50`", "`200`", "`v1 90%` `v2 10%`", r"`- via_upstream` `cluster: a\|b`");
         assert_eq!(row.times, 50);
         let shares = vec![("v1".to_owned(), 90.0), ("v2".to_owned(), 10.0)];
-        assert_eq!(
-            row.exchanges[0].backend.choice,
-            Some(Choice::Shares(shares))
-        );
+        assert_eq!(row.exchanges[0].backend.choice, Some(Choice::Shares(shares)));
         assert_eq!(row.exchanges[0].log.fields[0].1, "a|b");
     }
 
@@ -620,20 +518,9 @@ mod tests {
         let row = row("`POST a/up` `@chunked 3,1` `@trailer x-t: 1`", "", "", "");
         let text = crate::wire::latin1(&row.exchanges[0].bytes);
         assert!(
-            text.ends_with(
-                "transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n1\r\na\r\n0\r\nx-t: 1\r\n\r\n"
-            ),
+            text.ends_with("transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n1\r\na\r\n0\r\nx-t: 1\r\n\r\n"),
             "{text}"
         );
-        assert!(
-            parse(
-                1,
-                Cells {
-                    request: "`POST a` `@chunked x`",
-                    ..Cells::default()
-                }
-            )
-            .is_err()
-        );
+        assert!(parse(1, Cells { request: "`POST a` `@chunked x`", ..Cells::default() }).is_err());
     }
 }

@@ -91,6 +91,7 @@ pub async fn play(page: &Page, mut proxy: Proxy, mut backends: Backends) -> Resu
         endings.push(closing);
         proxy.check_alive()?;
     }
+    return_strays(page, &mut plays);
     for (play, closing) in plays.iter_mut().zip(endings) {
         if let Some(closing) = closing {
             closing.finish(&mut play.transcript).await;
@@ -99,11 +100,8 @@ pub async fn play(page: &Page, mut proxy: Proxy, mut backends: Backends) -> Resu
     let expected = page.rows.iter().map(log_entries).sum();
     let lines = proxy.access_lines(expected, LOG_PATIENCE).await?;
     assign_log(page, &mut plays, &lines);
-    let names: BTreeMap<String, &str> = backends
-        .ports()
-        .iter()
-        .map(|(name, port)| (format!("127.0.0.1:{port}"), name.as_str()))
-        .collect();
+    let names: BTreeMap<String, &str> =
+        backends.ports().iter().map(|(name, port)| (format!("127.0.0.1:{port}"), name.as_str())).collect();
     for entry in plays.iter_mut().flat_map(|play| &mut play.log) {
         // The two sides have backends on different ports; the page knows them by name.
         if let Some(host) = entry.fields.get_mut("upstream_host")
@@ -112,10 +110,7 @@ pub async fn play(page: &Page, mut proxy: Proxy, mut backends: Backends) -> Resu
             *host = (*name).to_owned();
         }
     }
-    Ok(Play {
-        proxy: proxy.name,
-        rows: plays,
-    })
+    Ok(Play { proxy: proxy.name, rows: plays })
 }
 
 impl Play {
@@ -134,11 +129,7 @@ impl Play {
                         for head in response.interim.iter().chain([&response.head]) {
                             text.push_str(&format!("<<< {}\n", excerpt(&head.raw)));
                         }
-                        text.push_str(&format!(
-                            "<<< body {} {:?}\n",
-                            excerpt(&response.body.bytes),
-                            response.body.cut
-                        ));
+                        text.push_str(&format!("<<< body {} {:?}\n", excerpt(&response.body.bytes), response.body.cut));
                     }
                     None => text.push_str("<<< no response\n"),
                 }
@@ -146,15 +137,8 @@ impl Play {
             text.push_str(&format!("<<< connection {}\n", play.transcript.end));
             for received in &play.received {
                 let (name, number) = (&received.backend, received.connection);
-                text.push_str(&format!(
-                    "+++ {name} #{number} {}\n",
-                    excerpt(&received.head.raw)
-                ));
-                text.push_str(&format!(
-                    "+++ body {} {:?}\n",
-                    excerpt(&received.body.bytes),
-                    received.body.cut
-                ));
+                text.push_str(&format!("+++ {name} #{number} {}\n", excerpt(&received.head.raw)));
+                text.push_str(&format!("+++ body {} {:?}\n", excerpt(&received.body.bytes), received.body.cut));
             }
             for entry in &play.log {
                 text.push_str(&format!("log {:?}\n", entry.fields));
@@ -189,11 +173,7 @@ async fn play_row(
             Err(error) => play.failure = Some(format!("{error:#}")),
         }
         for received in &play.received {
-            *play
-                .counts
-                .backends
-                .entry(received.backend.clone())
-                .or_default() += 1;
+            *play.counts.backends.entry(received.backend.clone()).or_default() += 1;
         }
         for response in &play.transcript.responses {
             let status = response.as_ref().map_or(0, client::Response::status);
@@ -204,6 +184,27 @@ async fn play_row(
         }
     }
     (play, ending)
+}
+
+/// Gives back what a backend only noticed while a later row was played: the beginning of a request that the proxy gave
+/// up can still be on its way when its client has been answered.
+fn return_strays(page: &Page, plays: &mut [RowPlay]) {
+    let rows: BTreeMap<String, usize> =
+        page.rows.iter().enumerate().map(|(index, row)| (tag(row.line), index)).collect();
+    let mut strays = Vec::new();
+    for (index, play) in plays.iter_mut().enumerate() {
+        let received = std::mem::take(&mut play.received);
+        for received in received {
+            let owner = received.head.values("user-agent").next().and_then(|mark| rows.get(mark)).copied();
+            match owner {
+                Some(owner) if owner != index => strays.push((owner, received)),
+                _ => play.received.push(received),
+            }
+        }
+    }
+    for (owner, received) in strays {
+        plays[owner].received.push(received);
+    }
 }
 
 /// How many access-log entries a row leaves: one for each exchange, whatever became of it.
@@ -219,15 +220,10 @@ fn assign_log(page: &Page, plays: &mut [RowPlay], lines: &[String]) {
     for line in lines {
         match access_log::parse(line) {
             Ok(entry) if entry.get("user_agent").starts_with("row-") => {
-                tagged
-                    .entry(entry.get("user_agent").to_owned())
-                    .or_default()
-                    .push(entry);
+                tagged.entry(entry.get("user_agent").to_owned()).or_default().push(entry);
             }
             Ok(entry) => untagged.push(entry),
-            Err(reason) => untagged.push(Entry {
-                fields: BTreeMap::from([("unreadable", reason)]),
-            }),
+            Err(reason) => untagged.push(Entry { fields: BTreeMap::from([("unreadable", reason)]) }),
         }
     }
     let mut untagged = untagged.into_iter();

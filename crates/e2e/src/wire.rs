@@ -58,12 +58,7 @@ pub struct WireReader<R> {
 impl<R: AsyncRead + Unpin> WireReader<R> {
     /// A reader with an empty buffer.
     pub fn new(stream: R) -> Self {
-        Self {
-            stream,
-            buffer: Vec::new(),
-            raw: Vec::new(),
-            ended: None,
-        }
+        Self { stream, buffer: Vec::new(), raw: Vec::new(), ended: None }
     }
 
     /// Every byte received so far.
@@ -106,11 +101,7 @@ impl<R: AsyncRead + Unpin> WireReader<R> {
                 return Ok(Some(parse_head(raw)));
             }
             if !self.fill().await {
-                return if self.buffer.is_empty() {
-                    Ok(None)
-                } else {
-                    Err(std::mem::take(&mut self.buffer))
-                };
+                return if self.buffer.is_empty() { Ok(None) } else { Err(std::mem::take(&mut self.buffer)) };
             }
         }
     }
@@ -123,10 +114,7 @@ impl<R: AsyncRead + Unpin> WireReader<R> {
             Framing::Chunked => self.read_chunks().await,
             Framing::UntilClose => {
                 self.wait_for_end().await;
-                Body {
-                    bytes: std::mem::take(&mut self.buffer),
-                    ..Body::default()
-                }
+                Body { bytes: std::mem::take(&mut self.buffer), ..Body::default() }
             }
         }
     }
@@ -136,11 +124,7 @@ impl<R: AsyncRead + Unpin> WireReader<R> {
         let mut body = Body::default();
         while self.buffer.len() < length {
             if !self.fill().await {
-                body.cut = Some(format!(
-                    "{} of {length} bytes, then {}",
-                    self.buffer.len(),
-                    self.end_word()
-                ));
+                body.cut = Some(format!("{} of {length} bytes, then {}", self.buffer.len(), self.end_word()));
                 break;
             }
         }
@@ -153,11 +137,7 @@ impl<R: AsyncRead + Unpin> WireReader<R> {
         let mut body = Body::default();
         loop {
             let Some(line) = self.read_line().await else {
-                body.cut = Some(format!(
-                    "{} bytes of chunks, then {}",
-                    body.bytes.len(),
-                    self.end_word()
-                ));
+                body.cut = Some(format!("{} bytes of chunks, then {}", body.bytes.len(), self.end_word()));
                 return body;
             };
             let digits = line.split(';').next().unwrap_or("").trim().to_owned();
@@ -240,10 +220,7 @@ impl<R: AsyncRead + Unpin> WireReader<R> {
 impl Head {
     /// The values of all lines with this name (any case), in order.
     pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.fields
-            .iter()
-            .filter(move |(field, _)| field.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str())
+        self.fields.iter().filter(move |(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
     /// The framing of a request with this head (RFC 9112 section 6.3, requests).
@@ -272,14 +249,11 @@ impl Head {
     }
 
     fn is_chunked(&self) -> bool {
-        self.values("transfer-encoding")
-            .any(|value| value.to_ascii_lowercase().contains("chunked"))
+        self.values("transfer-encoding").any(|value| value.to_ascii_lowercase().contains("chunked"))
     }
 
     fn length(&self) -> Option<u64> {
-        self.values("content-length")
-            .next()
-            .and_then(|value| value.parse().ok())
+        self.values("content-length").next().and_then(|value| value.parse().ok())
     }
 }
 
@@ -297,10 +271,7 @@ fn parse_head(raw: Vec<u8>) -> Head {
     let text = latin1(&raw);
     let mut lines = text.split("\r\n");
     let start = lines.next().unwrap_or("").to_owned();
-    let fields = lines
-        .filter(|line| !line.is_empty())
-        .map(split_field)
-        .collect();
+    let fields = lines.filter(|line| !line.is_empty()).map(split_field).collect();
     Head { start, fields, raw }
 }
 
@@ -310,9 +281,7 @@ fn split_field(line: &str) -> (String, String) {
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack
-        .windows(needle.len())
-        .position(|window| window == needle)
+    haystack.windows(needle.len()).position(|window| window == needle)
 }
 
 #[cfg(test)]
@@ -337,11 +306,7 @@ mod tests {
 
     #[tokio::test]
     async fn chunks_are_joined_and_trailers_kept() {
-        let body = read(
-            b"3\r\nabc\r\n1;x=y\r\nd\r\n0\r\nx-t: 1\r\n\r\n",
-            Framing::Chunked,
-        )
-        .await;
+        let body = read(b"3\r\nabc\r\n1;x=y\r\nd\r\n0\r\nx-t: 1\r\n\r\n", Framing::Chunked).await;
         assert_eq!(body.bytes, b"abcd");
         assert_eq!(body.trailers, [("x-t".to_owned(), "1".to_owned())]);
         assert_eq!(body.cut, None);
@@ -350,21 +315,9 @@ mod tests {
     #[tokio::test]
     async fn an_early_end_is_told_apart_from_a_complete_body() {
         assert_eq!(read(b"abc", Framing::Length(3)).await.cut, None);
-        assert!(
-            read(b"abc", Framing::Length(4))
-                .await
-                .cut
-                .unwrap()
-                .contains("3 of 4")
-        );
+        assert!(read(b"abc", Framing::Length(4)).await.cut.unwrap().contains("3 of 4"));
         assert!(read(b"5\r\nab", Framing::Chunked).await.cut.is_some());
-        assert!(
-            read(b"zz\r\n", Framing::Chunked)
-                .await
-                .cut
-                .unwrap()
-                .contains("zz")
-        );
+        assert!(read(b"zz\r\n", Framing::Chunked).await.cut.unwrap().contains("zz"));
     }
 
     #[tokio::test]
@@ -373,17 +326,8 @@ mod tests {
         let response = head("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n");
         assert_eq!(response.response_framing("GET"), Framing::Length(4));
         assert_eq!(response.response_framing("HEAD"), Framing::None);
-        assert_eq!(
-            head("HTTP/1.1 304 x\r\ncontent-length: 4\r\n\r\n").response_framing("GET"),
-            Framing::None
-        );
-        assert_eq!(
-            head("HTTP/1.1 200 OK\r\n\r\n").response_framing("GET"),
-            Framing::UntilClose
-        );
-        assert_eq!(
-            head("GET / HTTP/1.1\r\n\r\n").request_framing(),
-            Framing::None
-        );
+        assert_eq!(head("HTTP/1.1 304 x\r\ncontent-length: 4\r\n\r\n").response_framing("GET"), Framing::None);
+        assert_eq!(head("HTTP/1.1 200 OK\r\n\r\n").response_framing("GET"), Framing::UntilClose);
+        assert_eq!(head("GET / HTTP/1.1\r\n\r\n").request_framing(), Framing::None);
     }
 }

@@ -47,19 +47,12 @@ pages! {
 
 #[test]
 fn every_page_of_the_folder_has_a_test() {
-    assert_eq!(
-        book::page_names().unwrap(),
-        PAGES,
-        "list the pages of docs/books in `pages!`, in order"
-    );
+    assert_eq!(book::page_names().unwrap(), PAGES, "list the pages of docs/books in `pages!`, in order");
 }
 
 #[test]
 fn the_books_hold_enough_rows() {
-    let rows: usize = PAGES
-        .iter()
-        .map(|page| book::load(page).unwrap().rows.len())
-        .sum();
+    let rows: usize = PAGES.iter().map(|page| book::load(page).unwrap().rows.len()).sum();
     assert!(rows >= 40, "{rows} rows");
 }
 
@@ -68,10 +61,7 @@ fn every_deviation_is_still_needed_by_a_row() {
     let allowed = Allowed::load(&book::folder()).unwrap();
     let rows = PAGES.iter().flat_map(|page| book::load(page).unwrap().rows);
     let used: BTreeSet<String> = rows.filter_map(|row| row.deviation).collect();
-    assert_eq!(
-        used.iter().map(String::as_str).collect::<Vec<_>>(),
-        allowed.deviations().collect::<Vec<_>>()
-    );
+    assert_eq!(used.iter().map(String::as_str).collect::<Vec<_>>(), allowed.deviations().collect::<Vec<_>>());
 }
 
 /// Plays a page on both proxies at once and reports everything that disagrees.
@@ -79,9 +69,7 @@ fn play_page(name: &str) -> Result<()> {
     let page = book::load(name)?;
     let allowed = Allowed::load(&book::folder())?;
     let folder = tempfile::tempdir()?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let envoy = envoy_binary()?;
     let only = std::env::var("LATEEN_BOOKS_ONLY").unwrap_or_default();
     let (ours, theirs) = runtime.block_on(async {
@@ -93,11 +81,7 @@ fn play_page(name: &str) -> Result<()> {
         };
         let theirs = async {
             match &envoy {
-                Some(binary) if only != "lateen" => {
-                    stage::play_on_envoy(&page, binary, folder.path())
-                        .await
-                        .map(Some)
-                }
+                Some(binary) if only != "lateen" => stage::play_on_envoy(&page, binary, folder.path()).await.map(Some),
                 _ => Ok(None),
             }
         };
@@ -107,49 +91,26 @@ fn play_page(name: &str) -> Result<()> {
     if std::env::var_os("LATEEN_BOOKS_KEEP").is_some() {
         let kept = folder.keep();
         for play in [&ours, &theirs].into_iter().flatten() {
-            std::fs::write(
-                kept.join(format!("{}.transcript", play.proxy)),
-                play.render(&page),
-            )?;
+            std::fs::write(kept.join(format!("{}.transcript", play.proxy)), play.render(&page))?;
         }
-        let _ = writeln!(
-            std::io::stderr(),
-            "{name}: files are kept in {}",
-            kept.display()
-        );
+        let _ = writeln!(std::io::stderr(), "{name}: files are kept in {}", kept.display());
     }
     let complaints = judge_page(&page, &allowed, ours.as_ref(), theirs.as_ref());
-    if complaints.is_empty() {
-        Ok(())
-    } else {
-        bail!("{}", complaints.join("\n"))
-    }
+    if complaints.is_empty() { Ok(()) } else { bail!("{}", complaints.join("\n")) }
 }
 
-fn judge_page(
-    page: &Page,
-    allowed: &Allowed,
-    ours: Option<&Play>,
-    theirs: Option<&Play>,
-) -> Vec<String> {
+fn judge_page(page: &Page, allowed: &Allowed, ours: Option<&Play>, theirs: Option<&Play>) -> Vec<String> {
     let mut report = Vec::new();
     for (index, row) in page.rows.iter().enumerate() {
         let mut complaints = Vec::new();
         let mut add = |name: &str, found: Vec<String>| {
-            complaints.extend(
-                found
-                    .into_iter()
-                    .map(|complaint| format!("    {name}: {complaint}")),
-            );
+            complaints.extend(found.into_iter().map(|complaint| format!("    {name}: {complaint}")));
         };
         if let Some(ours) = ours {
             add("lateen", judge::against_page(row, &ours.rows[index]));
         }
         match (&row.deviation, theirs) {
-            (Some(key), Some(theirs)) => add(
-                "envoy",
-                judge::against_deviation(key, &theirs.rows[index], allowed),
-            ),
+            (Some(key), Some(theirs)) => add("envoy", judge::against_deviation(key, &theirs.rows[index], allowed)),
             (None, Some(theirs)) => add("envoy", judge::against_page(row, &theirs.rows[index])),
             (_, None) => {}
         }

@@ -28,8 +28,7 @@ The backends are ${port:v1} and ${port:dead}.
 
 fn bootstrap(ports: &BTreeMap<String, u16>, access_log: &Path) -> Value {
     let cluster = |name: &str| {
-        let address =
-            json!({ "socket_address": { "address": "127.0.0.1", "port_value": ports[name] } });
+        let address = json!({ "socket_address": { "address": "127.0.0.1", "port_value": ports[name] } });
         json!({
             "name": name,
             "type": "STATIC",
@@ -63,8 +62,7 @@ fn bootstrap(ports: &BTreeMap<String, u16>, access_log: &Path) -> Value {
             "typed_config": { "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router" },
         }],
     });
-    let filter =
-        json!({ "name": "envoy.filters.network.http_connection_manager", "typed_config": manager });
+    let filter = json!({ "name": "envoy.filters.network.http_connection_manager", "typed_config": manager });
     json!({
         "admin": { "address": { "socket_address": { "address": "127.0.0.1", "port_value": 0 } } },
         "static_resources": {
@@ -87,21 +85,12 @@ async fn a_page_is_played_and_judged() {
     let page = book::parse(Path::new("harness.md"), PAGE).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let backends = Backends::start(page.backends()).await.unwrap();
-    let (file, log) = (
-        folder.path().join("envoy.json"),
-        folder.path().join("access.log"),
-    );
+    let (file, log) = (folder.path().join("envoy.json"), folder.path().join("access.log"));
     std::fs::write(&file, bootstrap(backends.ports(), &log).to_string()).unwrap();
-    let proxy = envoy::start(&binary, &file, &log, folder.path())
-        .await
-        .unwrap();
+    let proxy = envoy::start(&binary, &file, &log, folder.path()).await.unwrap();
     let play = stage::play(&page, proxy, backends).await.unwrap();
-    let complaints: Vec<_> = page
-        .rows
-        .iter()
-        .zip(&play.rows)
-        .flat_map(|(row, play)| judge::against_page(row, play))
-        .collect();
+    let complaints: Vec<_> =
+        page.rows.iter().zip(&play.rows).flat_map(|(row, play)| judge::against_page(row, play)).collect();
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 
     // Every expectation of the page must be able to fail: turned round, each row is complained about.
