@@ -39,7 +39,16 @@ pub(crate) struct PortOf<'a> {
 /// All Pods and WorkloadEntries, by namespace.
 #[derive(Debug, Default)]
 pub(crate) struct Workloads {
-    by_namespace: BTreeMap<Arc<str>, Vec<Instance>>,
+    by_namespace: BTreeMap<Arc<str>, Namespace>,
+}
+
+/// The workloads of one namespace, and where to find them.
+#[derive(Debug, Default)]
+struct Namespace {
+    instances: Vec<Instance>,
+    by_label: BTreeMap<String, BTreeMap<String, Vec<usize>>>,
+    pods_by_name: BTreeMap<Arc<str>, usize>,
+    pods_by_address: BTreeMap<Arc<str>, usize>,
 }
 
 /// Collects the workloads that can be reached: Pods that have an address and are not over, WorkloadEntries.
@@ -49,7 +58,7 @@ pub(crate) fn build(objects: &Objects<'_>) -> Workloads {
     let nodes = objects.nodes.iter().map(|node| (&*node.metadata.name, of_node(node))).collect();
     let pods = objects.pods.iter().filter_map(|(object, pod)| of_pod(object, pod, &nodes));
     for instance in entries.chain(pods) {
-        workloads.by_namespace.entry(instance.namespace.clone()).or_default().push(instance);
+        workloads.by_namespace.entry(instance.namespace.clone()).or_default().add(instance);
     }
     workloads
 }
@@ -61,17 +70,49 @@ impl Workloads {
         namespace: &str,
         selector: &'a BTreeMap<String, String>,
     ) -> impl Iterator<Item = &'a Instance> {
-        let instances = if selector.is_empty() { None } else { self.by_namespace.get(namespace) };
-        instances.into_iter().flatten().filter(move |instance| includes(&instance.labels, selector))
+        let found = self.by_namespace.get(namespace);
+        let candidates = found.and_then(|namespace| namespace.candidates(selector)).unwrap_or_default();
+        candidates
+            .iter()
+            .filter_map(move |index| found?.instances.get(*index))
+            .filter(move |instance| includes(&instance.labels, selector))
     }
 
     /// The Pod with this name, or else with this address.
     pub(crate) fn pod(&self, namespace: &str, name: Option<&str>, address: &str) -> Option<&Instance> {
-        let pods = || self.by_namespace.get(namespace).into_iter().flatten().filter(|instance| instance.is_pod);
-        match name {
-            Some(name) => pods().find(|pod| *pod.name == *name),
-            None => pods().find(|pod| *pod.address == *address),
+        let namespace = self.by_namespace.get(namespace)?;
+        let index = match name {
+            Some(name) => namespace.pods_by_name.get(name)?,
+            None => namespace.pods_by_address.get(address)?,
+        };
+        namespace.instances.get(*index)
+    }
+}
+
+impl Namespace {
+    fn add(&mut self, instance: Instance) {
+        let index = self.instances.len();
+        for (key, value) in instance.labels.iter() {
+            let by_value = self.by_label.entry(key.clone()).or_default();
+            by_value.entry(value.clone()).or_default().push(index);
         }
+        if instance.is_pod {
+            self.pods_by_name.entry(instance.name.clone()).or_insert(index);
+            self.pods_by_address.entry(instance.address.clone()).or_insert(index);
+        }
+        self.instances.push(instance);
+    }
+
+    /// The fewest workloads among which all are that a selector chooses: those with its rarest label.
+    fn candidates(&self, selector: &BTreeMap<String, String>) -> Option<&[usize]> {
+        let mut fewest: Option<&[usize]> = None;
+        for (key, value) in selector {
+            let with_label = self.by_label.get(key)?.get(value)?;
+            if fewest.is_none_or(|fewest| with_label.len() < fewest.len()) {
+                fewest = Some(with_label);
+            }
+        }
+        fewest
     }
 }
 
