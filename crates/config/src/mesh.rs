@@ -281,16 +281,15 @@ pub fn mesh_of_config_map(object: &Object) -> Option<(Option<MeshConfig>, Vec<Di
 /// a whole.
 fn outer_location(object: &Object, text: &str, block: &Location, inner: Option<Location>) -> Option<Location> {
     let file = object.source.file.as_ref()?;
-    let translated = || {
-        let inner = inner?;
-        let line = block.line.checked_add(inner.line)?;
-        let indentation = file.line(line)?.find(|c| c != ' ')?;
-        let own = text.lines().nth(usize::try_from(inner.line).ok()?.checked_sub(1)?)?;
-        let shift = indentation.checked_sub(own.find(|c| c != ' ')?)?;
-        let is_block = file.line(block.line)?.contains(['|', '>']) && file.line(line)?.trim() == own.trim();
-        is_block.then(|| Location { line, column: inner.column + shift as u32, ..inner })
-    };
-    translated().or_else(|| Some(block.clone()))
+    let own = |line: u32| text.lines().nth(usize::try_from(line).ok()?.checked_sub(1)?);
+    // A block begins where its first line does, and every line of it stands in the file as it is.
+    let translated = inner.and_then(|inner| {
+        let line = block.line.checked_add(inner.line)?.checked_sub(1)?;
+        let (outer, own) = (file.line(line)?, own(inner.line)?);
+        let shift = outer.strip_suffix(own).filter(|indentation| indentation.bytes().all(|byte| byte == b' '))?;
+        Some(Location { line, column: inner.column.checked_add(u32::try_from(shift.len()).ok()?)?, ..inner })
+    });
+    translated.or_else(|| Some(block.clone()))
 }
 
 #[cfg(test)]

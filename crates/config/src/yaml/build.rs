@@ -19,6 +19,7 @@ const COPY_BUDGET: usize = 16 << 20;
 /// Reads a text of one document that starts on a line.
 pub(super) fn build(text: &str, first_line: u32) -> (Option<Node>, Vec<Problem>) {
     let mut builder = Builder {
+        text,
         first_line,
         stack: Vec::new(),
         root: None,
@@ -45,7 +46,8 @@ pub(super) fn build(text: &str, first_line: u32) -> (Option<Node>, Vec<Problem>)
 }
 
 #[derive(Debug)]
-struct Builder {
+struct Builder<'a> {
+    text: &'a str,
     first_line: u32,
     stack: Vec<Frame>,
     root: Option<Node>,
@@ -81,7 +83,7 @@ struct Key {
 
 type Step = Result<(), Box<Problem>>;
 
-impl Builder {
+impl Builder<'_> {
     fn event(&mut self, event: Event<'_>, span: Span) -> Step {
         let (at, length) = self.place(span);
         match event {
@@ -93,6 +95,7 @@ impl Builder {
             }
             Event::SequenceStart(style, anchor, _) => {
                 let bracket = (style == StructureStyle::Flow).then_some('[');
+                let at = if bracket.is_some() { at } else { self.first_dash(at, span) };
                 let content = Content::Seq(Vec::new());
                 self.open(Frame { at, length, anchor, bracket, content })
             }
@@ -228,6 +231,17 @@ impl Builder {
         let length =
             if span.end.line() == span.start.line() { span.end.col().saturating_sub(span.start.col()) } else { 1 };
         (at, u32::try_from(length).unwrap_or(u32::MAX).max(1))
+    }
+
+    /// Where a list starts. One that is not indented more than its key is said to start after its first `- `.
+    fn first_dash(&self, at: Position, span: Span) -> Position {
+        let before = span.start.byte_offset().and_then(|offset| self.text.get(..offset)).unwrap_or_default();
+        let distance = match before.trim_end_matches([' ', '\t']) {
+            dash if dash.ends_with('-') && !self.text[before.len()..].starts_with('-') => before.len() - dash.len() + 1,
+            _ => 0,
+        };
+        let column = at.column.saturating_sub(u32::try_from(distance).unwrap_or(0)).max(1);
+        Position { column, ..at }
     }
 
     fn position(&self, line: usize, column: usize) -> Position {

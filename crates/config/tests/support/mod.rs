@@ -1,0 +1,36 @@
+//! What the tests of this crate share: reading a text, and problems in one line each.
+
+use lateen_config::{Diagnostic, Parsed, SourceFile};
+
+/// Reads a text under the name `shop.yaml`.
+pub(crate) fn load(text: &str) -> Parsed {
+    lateen_config::load(&[SourceFile::new("shop.yaml", text)])
+}
+
+/// `code line:column message` of each problem.
+pub(crate) fn lines(diagnostics: &[Diagnostic]) -> Vec<String> {
+    let line = |diagnostic: &Diagnostic| {
+        let place = diagnostic.location.as_ref().map(|at| format!("{}:{}", at.line, at.column)).unwrap_or_default();
+        format!("{} {place} {}", diagnostic.code, diagnostic.message)
+    };
+    diagnostics.iter().map(line).collect()
+}
+
+/// Names of the objects that can be used.
+#[allow(dead_code)] // Not every test file asks for them.
+pub(crate) fn names(parsed: &Parsed) -> Vec<String> {
+    parsed.objects.iter().map(ToString::to_string).collect()
+}
+
+/// A VirtualService of this `spec`, which begins on line 5 and is indented by two.
+#[allow(dead_code)]
+pub(crate) fn virtual_service(name: &str, spec: &str) -> String {
+    object("networking.istio.io/v1", "VirtualService", name, spec)
+}
+
+/// An object of this `spec`, which begins on line 5 and is indented by two.
+#[allow(dead_code)]
+pub(crate) fn object(api_version: &str, kind: &str, name: &str, spec: &str) -> String {
+    let spec: String = spec.lines().map(|line| format!("  {line}\n")).collect();
+    format!("apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: {name}}}\nspec:\n{spec}")
+}
