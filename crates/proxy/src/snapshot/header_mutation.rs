@@ -186,7 +186,7 @@ impl Addition {
         if self.action.overwrites() {
             head.set(&self.name, value);
         } else {
-            head.append(&self.name, value);
+            head.append_joined(&self.name, value);
         }
     }
 }

@@ -26,10 +26,11 @@ enum Pattern {
 }
 
 impl StringMatcher {
-    /// Reads the message. `ignore_case` concerns ASCII letters and no regular expression.
+    /// Reads the message. `ignore_case` concerns ASCII letters.
     ///
     /// # Errors
-    /// No pattern, an empty prefix, suffix or part, a regular expression that does not compile, a custom matcher.
+    /// No pattern, an empty prefix, suffix or part, a regular expression that does not compile or is to ignore the case,
+    /// a custom matcher.
     pub fn build(message: &matcher_v3::StringMatcher) -> Result<Self, Invalid> {
         use matcher_v3::string_matcher::MatchPattern;
         let not_empty = |text: &str, field: &str| {
@@ -44,6 +45,9 @@ impl StringMatcher {
             Some(MatchPattern::Custom(_)) => return Err(unsupported("custom", "custom string matchers")),
             None => return Err(Invalid::at("match_pattern", "a string matcher needs a pattern".into())),
         };
+        if message.ignore_case && matches!(pattern, Pattern::Regex(_)) {
+            return Err(Invalid::at("ignore_case", "ignore_case has no effect for safe_regex.".into()));
+        }
         Ok(Self { pattern, ignore_case: message.ignore_case })
     }
 
@@ -145,7 +149,8 @@ impl HeaderMatcher {
     #[must_use]
     pub fn matches(&self, head: &Head) -> bool {
         if let HeaderCondition::Present(wanted) = self.condition {
-            return (head.has(&self.name) == wanted) != self.invert;
+            let present = self.missing_is_empty || head.has(&self.name);
+            return (present == wanted) != self.invert;
         }
         let mut present = false;
         let hit = head.values(&self.name).any(|value| {
@@ -399,14 +404,14 @@ pub fn query_parameter<'a>(path: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     })
 }
 
-/// The value of the first cookie of a name, without quotes.
+/// The value of the first cookie of a name, without quotes. Blanks count except before the name.
 #[must_use]
 pub fn cookie<'a>(request: &'a Head, name: &[u8]) -> Option<&'a [u8]> {
     request.get_all(Known::Cookie).flat_map(|line| line.split(|byte| *byte == b';')).find_map(|pair| {
-        let equals = pair.iter().position(|byte| *byte == b'=')?;
-        let value = pair[equals + 1..].trim_ascii();
-        let bare = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
-        (pair[..equals].trim_ascii() == name).then_some(bare)
+        let start = pair.iter().position(|byte| *byte != b' ')?;
+        let value = pair[start..].strip_prefix(name)?.strip_prefix(b"=")?;
+        let quoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
+        Some(quoted.unwrap_or(value))
     })
 }
 

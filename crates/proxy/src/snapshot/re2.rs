@@ -1,25 +1,49 @@
 //! How is an RE2 expression written in the syntax of the `regex` crates?
 //!
-//! Source: RE2's syntax page. What differs: the Perl classes and word boundaries of RE2 are ASCII; inside `[…]` RE2 knows
-//! no nested classes and no set operations; `\Q…\E`, `\C`, octal escapes and a literal `{` exist in RE2 only; back
-//! references and look-around exist in neither.
+//! Envoy runs RE2 on bytes (its Latin-1 mode): a character is a byte, be it in a pattern or in a text, and only ASCII letters
+//! have a case. Further differences: the Perl classes and word boundaries of RE2 are ASCII; inside `[…]` RE2 knows no nested
+//! classes and no set operations; `\Q…\E`, `\C`, octal escapes and a literal `{` exist in RE2 only; repetitions are limited;
+//! back references and look-around exist in neither.
 
 use std::fmt::Write as _;
+
+use regex_syntax::hir::{Class, HirKind};
 
 /// Writes an expression anew; what is wrong with it otherwise is left to the parser of the crates.
 ///
 /// # Errors
-/// An escape or group that RE2 does not know, or an unclosed class.
+/// An escape or group that RE2 does not know, an unclosed class, a repetition of a repetition or more than 1000 of them.
 pub(super) fn translate(pattern: &str) -> Result<String, String> {
-    let mut translator = Translator { rest: pattern, out: String::with_capacity(pattern.len() + 16) };
+    let latin: String = pattern.bytes().map(char::from).collect();
+    let mut translator = Translator { rest: &latin, out: String::with_capacity(pattern.len() + 16) };
+    translator.out.push_str("(?-u)");
+    let mut repeated = false;
     while let Some(next) = translator.take() {
-        match next {
-            '\\' => translator.escape()?,
-            '[' => translator.class()?,
-            '(' => translator.group()?,
-            '{' => translator.brace(),
-            other => translator.out.push(other),
+        let repetition = match next {
+            '\\' => translator.escape().map(|()| false)?,
+            '[' => translator.class().map(|()| false)?,
+            '(' => translator.group().map(|()| false)?,
+            '{' => translator.brace()?,
+            '*' | '+' | '?' => {
+                translator.out.push(next);
+                true
+            }
+            '^' | '$' | '.' | '|' | ')' => {
+                translator.out.push(next);
+                false
+            }
+            other => {
+                translator.literal(other);
+                false
+            }
+        };
+        if repetition && repeated {
+            return Err("a repetition repeats nothing".into());
         }
+        if repetition && translator.take_if("?") {
+            translator.out.push('?');
+        }
+        repeated = repetition;
     }
     Ok(translator.out)
 }
@@ -29,6 +53,8 @@ struct Translator<'a> {
     out: String,
 }
 
+/// RE2 counts no further.
+const MAX_REPETITION: u32 = 1000;
 const DIGIT: &str = "0-9";
 const SPACE: &str = r"\t\n\x0C\r ";
 const WORD: &str = "0-9A-Za-z_";
@@ -52,11 +78,11 @@ impl Translator<'_> {
 
     /// A character that means itself, inside or outside a class.
     fn literal(&mut self, character: char) {
-        if character.is_ascii() && !character.is_ascii_alphanumeric() {
+        if character.is_ascii_alphanumeric() || matches!(character, '/' | '_') {
+            self.out.push(character);
+        } else {
             // Writing to a string does not fail.
             let _ = write!(self.out, "\\x{:02X}", u32::from(character));
-        } else {
-            self.out.push(character);
         }
     }
 
@@ -66,13 +92,17 @@ impl Translator<'_> {
         match next {
             'd' | 's' | 'w' => self.perl_class(next, false),
             'D' | 'S' | 'W' => self.perl_class(next.to_ascii_lowercase(), true),
-            'b' => self.out.push_str(r"(?-u:\b)"),
-            'B' => self.out.push_str(r"(?-u:\B)"),
+            'b' => self.out.push_str(r"\b"),
+            'B' => self.out.push_str(r"\B"),
             'A' => self.out.push_str(r"\A"),
             'z' => self.out.push_str(r"\z"),
-            'C' => self.out.push_str(r"(?s-u:.)"),
+            'C' => self.out.push_str("(?s:.)"),
             'Q' => self.quoted(),
-            'p' | 'P' => self.property(next)?,
+            'p' | 'P' => {
+                self.out.push('[');
+                self.property(next)?;
+                self.out.push(']');
+            }
             other => {
                 let character = self.character(other)?;
                 self.literal(character);
@@ -83,7 +113,7 @@ impl Translator<'_> {
 
     fn perl_class(&mut self, name: char, negated: bool) {
         let negation = if negated { "^" } else { "" };
-        let _ = write!(self.out, "(?-i:[{negation}{}])", perl_ranges(name));
+        let _ = write!(self.out, "[{negation}{}]", perl_ranges(name));
     }
 
     /// `\Q…\E`; without `\E` up to the end.
@@ -98,7 +128,7 @@ impl Translator<'_> {
         }
     }
 
-    /// `\pL`, `\p{Greek}`, `\p{^Greek}`.
+    /// `\pL`, `\p{Greek}`, `\p{^Greek}`: the ranges of those of their characters that are bytes.
     fn property(&mut self, letter: char) -> Result<(), String> {
         let mut negated = letter == 'P';
         let name = if self.take_if("{") {
@@ -120,11 +150,14 @@ impl Translator<'_> {
                 None => return Err(format!("a trailing `\\{letter}`")),
             }
         };
-        if !name.chars().all(|character| character.is_ascii_alphanumeric() || character == '_') {
-            return Err(format!("`{name}` is no Unicode class"));
+        let ranges = latin_ranges(&name, negated)?;
+        if ranges.is_empty() {
+            // A class without bytes still is one.
+            self.out.push_str(r"[^\x00-\xFF]");
         }
-        let letter = if negated { 'P' } else { 'p' };
-        let _ = write!(self.out, "\\{letter}{{{name}}}");
+        for (low, high) in ranges {
+            let _ = write!(self.out, "\\x{low:02X}-\\x{high:02X}");
+        }
         Ok(())
     }
 
@@ -147,9 +180,9 @@ impl Translator<'_> {
                     self.rest = &self.rest[1..];
                     code = code * 8 + digit;
                 }
-                char::from_u32(code).map_or_else(unknown, Ok)
+                u8::try_from(code).map_or_else(|_| unknown(), |code| Ok(char::from(code)))
             }
-            other if other.is_ascii() && !other.is_ascii_alphanumeric() && other != '_' => Ok(other),
+            other if other.is_ascii() && !other.is_ascii_alphanumeric() => Ok(other),
             _ => unknown(),
         }
     }
@@ -167,7 +200,8 @@ impl Translator<'_> {
         };
         let plain = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
         let code = if plain { u32::from_str_radix(digits, 16).ok() } else { None };
-        code.and_then(char::from_u32).ok_or_else(|| format!("`{digits}` is not the number of a character"))
+        let byte = code.and_then(|code| u8::try_from(code).ok());
+        byte.map(char::from).ok_or_else(|| format!("`{digits}` is not the number of a byte"))
     }
 
     /// After a `[`.
@@ -253,36 +287,63 @@ impl Translator<'_> {
             return Ok(());
         }
         self.out.push('?');
-        if self.rest.starts_with("P<") {
-            return Ok(());
+        let named = self.rest.starts_with("P<") || self.rest.starts_with('<');
+        let end = self.rest.find(if named { &['>'][..] } else { &[':', ')'][..] });
+        let Some(end) = end else { return Err("an unfinished group".into()) };
+        let (head, rest) = self.rest.split_at(end + 1);
+        let known = if named {
+            let name = head.trim_start_matches('P').trim_matches(['<', '>']);
+            !name.is_empty() && name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_')
+        } else {
+            head[..end].chars().all(|flag| matches!(flag, 'i' | 'm' | 's' | 'U' | '-'))
+        };
+        if !known {
+            return Err(format!("the group `(?{head}` does not exist"));
         }
-        if self.rest.starts_with("<=") || self.rest.starts_with("<!") {
-            return Err("look-behind does not exist".into());
-        }
-        if self.rest.starts_with('<') {
-            return Ok(());
-        }
-        let Some(end) = self.rest.find([':', ')']) else { return Err("a `(` without `)`".into()) };
-        let (flags, rest) = self.rest.split_at(end);
-        if !flags.chars().all(|flag| matches!(flag, 'i' | 'm' | 's' | 'U' | '-')) {
-            return Err(format!("the group `(?{flags}` does not exist"));
-        }
-        self.out.push_str(flags);
+        self.out.push_str(head);
         self.rest = rest;
         Ok(())
     }
 
-    /// After a `{`, which is literal unless it is a repetition.
-    fn brace(&mut self) {
-        let repetition = self.rest.split_once('}').is_some_and(|(inside, _)| {
-            let number = |text: &str| !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit());
-            match inside.split_once(',') {
-                Some((low, high)) => number(low) && (high.is_empty() || number(high)),
-                None => number(inside),
-            }
+    /// After a `{`, which is literal unless it is a repetition. Tells whether it is one.
+    fn brace(&mut self) -> Result<bool, String> {
+        let number = |text: &str| !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit());
+        let repetition = self.rest.split_once('}').filter(|(inside, _)| match inside.split_once(',') {
+            Some((low, high)) => number(low) && (high.is_empty() || number(high)),
+            None => number(inside),
         });
-        self.out.push_str(if repetition { "{" } else { r"\{" });
+        let Some((inside, rest)) = repetition else {
+            self.literal('{');
+            return Ok(false);
+        };
+        let mut counts = inside.split(',').filter(|count| !count.is_empty());
+        if !counts.all(|count| count.parse::<u32>().is_ok_and(|count| count <= MAX_REPETITION)) {
+            return Err(format!("invalid repetition size: {{{inside}}}"));
+        }
+        let _ = write!(self.out, "{{{inside}}}");
+        self.rest = rest;
+        Ok(true)
     }
+}
+
+/// The bytes in a Unicode class, or those that are not in it.
+fn latin_ranges(name: &str, negated: bool) -> Result<Vec<(u32, u32)>, String> {
+    let unknown = || format!("`{name}` is no Unicode class");
+    if !name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_') {
+        return Err(unknown());
+    }
+    let letter = if negated { 'P' } else { 'p' };
+    let hir = regex_syntax::parse(&format!("[\\{letter}{{{name}}}]")).map_err(|_| unknown())?;
+    let ranges: Vec<_> = match hir.kind() {
+        HirKind::Class(Class::Unicode(class)) => {
+            class.iter().map(|range| (u32::from(range.start()), u32::from(range.end()))).collect()
+        }
+        HirKind::Literal(literal) => {
+            String::from_utf8_lossy(&literal.0).chars().map(|one| (u32::from(one), u32::from(one))).collect()
+        }
+        _ => return Err(unknown()),
+    };
+    Ok(ranges.into_iter().filter(|(low, _)| *low < 0x100).map(|(low, high)| (low, high.min(0xFF))).collect())
 }
 
 fn perl_ranges(name: char) -> &'static str {
@@ -336,7 +397,40 @@ mod tests {
         assert!(matches(r"\Q*", b"*"));
         assert!(matches(r"\101\x42\x{43}\012", b"ABC\n"));
         assert!(matches(r"a\Cb", b"a\xffb"));
-        assert!(matches(r"\<\>\-\/", b"<>-/"));
+        assert!(matches(r"\<\>\-\/\_", b"<>-/_"));
+    }
+
+    #[test]
+    fn a_character_is_a_byte() {
+        assert!(matches("^.$", b"\xe4"));
+        assert!(!matches("^.$", "ä".as_bytes()));
+        assert!(matches("..", "ä".as_bytes()));
+        assert!(matches("ä", "ä".as_bytes()));
+        assert!(matches("[ä]", b"\xc3"));
+        assert!(matches("[^a]", b"\xff"));
+        assert!(matches(r"\x{e4}", b"\xe4"));
+        assert!(matches(r"\pL+", b"a\xe4"));
+        assert!(!matches(r"\pL+", "ä".as_bytes()));
+        assert!(!matches(r"\p{Greek}", "α".as_bytes()));
+        assert!(matches(r"[\P{L}_]", b"1"));
+    }
+
+    #[test]
+    fn only_ascii_letters_have_a_case() {
+        assert!(matches("(?i)k", b"K"));
+        assert!(!matches("(?i)k", "\u{212a}".as_bytes()));
+        assert!(!matches(r"(?i)\xe4", b"\xc4"));
+        assert!(!matches("(?i)ä", "Ä".as_bytes()));
+    }
+
+    #[test]
+    fn repetitions_are_limited_and_repeat_no_repetition() {
+        assert!(matches("a{1000}", &b"a".repeat(1000)));
+        assert!(translate("a{1001}").is_err());
+        assert!(translate("a**").is_err());
+        assert!(translate("a{2}+").is_err());
+        assert!(matches("a+?b??", b"a"));
+        assert!(matches("(a*)*", b"aa"));
     }
 
     #[test]
@@ -349,9 +443,22 @@ mod tests {
 
     #[test]
     fn what_re2_does_not_know_is_refused() {
-        for pattern in
-            [r"\1", r"\_", r"\y", r"(?=a)", r"(?<!a)", r"(?x)a", r"[a", r"[z-a]", "\\", r"\x{110000}", r"\xZZ"]
-        {
+        for pattern in [
+            r"\1",
+            r"\y",
+            r"\E",
+            r"\Z",
+            r"(?=a)",
+            r"(?<!a)",
+            r"(?x)a",
+            r"[a",
+            r"[z-a]",
+            r"[a-\d]",
+            "\\",
+            r"\x{100}",
+            r"\xZZ",
+            r"\p{Nope}",
+        ] {
             assert!(translate(pattern).is_err(), "{pattern}");
         }
     }

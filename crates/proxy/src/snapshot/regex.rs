@@ -1,7 +1,6 @@
 //! Which byte strings does a regular expression of an Envoy message match, and what does a substitution make of them?
 //!
-//! Envoy's expressions are RE2's. They are translated here into the syntax of the `regex` crates, which differs where
-//! RE2 is stricter about ASCII (`\d`, `\w`, `\s`, `\b`) or laxer about quoting. Matching always concerns the whole text
+//! Envoy's expressions are RE2's; `re2.rs` writes them in the syntax of the `regex` crates. Matching always concerns the whole text
 //! (`RE2::FullMatch`), so most expressions become one table-driven automaton behind a test of their literal beginning.
 
 use regex_automata::dfa::Automaton as _;
@@ -35,7 +34,7 @@ pub struct FullMatch {
 enum Rest {
     /// Nothing may follow.
     Nothing,
-    /// Anything may follow that `.` matches: no line feed, and UTF-8.
+    /// Anything may follow but a line feed: `.*`.
     Anything,
     /// The automaton decides about the whole text.
     Automaton(Box<dense::DFA<Vec<u32>>>),
@@ -69,7 +68,7 @@ impl FullMatch {
         }
         match &self.rest {
             Rest::Nothing => text.len() == self.prefix.len(),
-            Rest::Anything => matches_dots(&text[self.prefix.len()..]),
+            Rest::Anything => !text[self.prefix.len()..].contains(&b'\n'),
             Rest::Automaton(automaton) => {
                 let input = Input::new(text).anchored(Anchored::Yes);
                 // The automaton gives up on no byte, so an error cannot occur; it would be a mismatch.
@@ -90,7 +89,8 @@ impl FullMatch {
 #[derive(Debug)]
 pub struct Substitution {
     regex: regex::bytes::Regex,
-    parts: Vec<Part>,
+    /// `None` if the replacement names a group that does not exist: then nothing is replaced.
+    parts: Option<Vec<Part>>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -100,25 +100,26 @@ enum Part {
 }
 
 impl Substitution {
-    /// Compiles the expression and its replacement, in which `\0` … `\9` are groups and `\\` is a backslash.
+    /// Compiles the expression and its replacement, in which `\0` … `\9` are groups and `\\` is a backslash. As in Envoy
+    /// a replacement ends before a `\` that means neither, and one that names a group too many replaces nothing.
     ///
     /// # Errors
-    /// As [`FullMatch::build`]; a `\` in the replacement before anything else; a group that the expression lacks.
+    /// As [`FullMatch::build`].
     pub fn build(pattern: &str, replacement: &str) -> Result<Self, Invalid> {
         let translated = checked(pattern).map_err(|invalid| invalid.under("pattern"))?;
         let regex = compile(pattern, &translated).map_err(|invalid| invalid.under("pattern"))?;
-        let parts = parse_replacement(replacement, regex.captures_len())
-            .map_err(|message| Invalid::at("substitution", message))?;
+        let parts = parse_replacement(replacement, regex.captures_len());
         Ok(Self { regex, parts })
     }
 
     /// Appends the text with all non-overlapping matches replaced (`RE2::GlobalReplace`).
     pub fn replace_all(&self, text: &[u8], out: &mut Vec<u8>) {
+        let Some(parts) = &self.parts else { return out.extend_from_slice(text) };
         let mut copied = 0;
         for captures in self.regex.captures_iter(text) {
             let Some(whole) = captures.get(0) else { continue };
             out.extend_from_slice(&text[copied..whole.start()]);
-            for part in &self.parts {
+            for part in parts {
                 match part {
                     Part::Literal(literal) => out.extend_from_slice(literal),
                     Part::Group(group) => {
@@ -214,19 +215,14 @@ fn literal_prefix(hir: &Hir) -> (Vec<u8>, Option<Rest>) {
     (prefix, Some(Rest::Nothing))
 }
 
-/// Whether an expression is `.`: any character but a line feed.
+/// Whether an expression is `.`: any byte but a line feed.
 fn is_dot(hir: &Hir) -> bool {
-    let HirKind::Class(Class::Unicode(class)) = hir.kind() else { return false };
+    let HirKind::Class(Class::Bytes(class)) = hir.kind() else { return false };
     let ranges: Vec<_> = class.iter().map(|range| (range.start(), range.end())).collect();
-    ranges == [('\0', '\t'), ('\u{b}', char::MAX)]
+    ranges == [(0, b'\t'), (0xB, 0xFF)]
 }
 
-fn matches_dots(text: &[u8]) -> bool {
-    let plain = text.iter().fold(true, |plain, byte| plain & (*byte < 0x80) & (*byte != b'\n'));
-    plain || (!text.contains(&b'\n') && str::from_utf8(text).is_ok())
-}
-
-fn parse_replacement(text: &str, groups: usize) -> Result<Vec<Part>, String> {
+fn parse_replacement(text: &str, groups: usize) -> Option<Vec<Part>> {
     let mut parts = Vec::new();
     let mut literal = Vec::new();
     let mut bytes = text.bytes();
@@ -240,20 +236,20 @@ fn parse_replacement(text: &str, groups: usize) -> Result<Vec<Part>, String> {
             Some(digit @ b'0'..=b'9') => {
                 let group = usize::from(digit - b'0');
                 if group >= groups {
-                    return Err(format!("`\\{group}` names a group, but the expression has {} of them", groups - 1));
+                    return None;
                 }
                 if !literal.is_empty() {
                     parts.push(Part::Literal(std::mem::take(&mut literal).into()));
                 }
                 parts.push(Part::Group(group));
             }
-            _ => return Err(format!("in `{text}` a `\\` is followed by neither a digit nor a `\\`")),
+            _ => break,
         }
     }
     if !literal.is_empty() {
         parts.push(Part::Literal(literal.into()));
     }
-    Ok(parts)
+    Some(parts)
 }
 
 #[cfg(test)]
@@ -294,11 +290,11 @@ mod tests {
     }
 
     #[test]
-    fn a_dot_matches_neither_a_line_feed_nor_broken_utf_8() {
+    fn a_dot_matches_every_byte_but_a_line_feed() {
         for pattern in ["/.*", "/(.*)", "/.+"] {
             let regex = FullMatch::build(pattern).unwrap();
             assert!(regex.matches("/ü".as_bytes()), "{pattern}");
-            assert!(!regex.matches(b"/\xff"), "{pattern}");
+            assert!(regex.matches(b"/\xff"), "{pattern}");
             assert!(!regex.matches(b"/a\nb"), "{pattern}");
         }
     }
@@ -307,7 +303,7 @@ mod tests {
     fn an_expression_too_large_for_a_table_is_built_lazily() {
         let regex = FullMatch::build("([a-z]+[0-9]+){1,60}x.{0,90}[aeiou].{20}").unwrap();
         assert!(matches!(regex.rest, Rest::Lazy(_)));
-        assert!(regex.matches(b"a1b2xyzabcdefghijklmnopqrst"));
+        assert!(regex.matches(b"a1b2xyzabcdefghijklmnopqrstu"));
     }
 
     #[test]
@@ -331,12 +327,20 @@ mod tests {
     }
 
     #[test]
-    fn a_replacement_with_an_unknown_escape_or_group_is_refused() {
-        let error = Substitution::build("a", r"\1").unwrap_err();
-        assert_eq!((error.path.as_str(), error.message.contains("0 of them")), ("substitution", true));
-        assert!(Substitution::build("a", r"\n").is_err());
-        assert!(Substitution::build("a", "\\").is_err());
+    fn a_replacement_with_a_group_too_many_replaces_nothing() {
+        assert_eq!(replace("a", r"\1", "/a"), "/a");
+    }
+
+    #[test]
+    fn a_replacement_ends_before_an_unknown_escape() {
+        assert_eq!(replace("a", r"\n", "/a"), "/");
+        assert_eq!(replace("a", "b\\", "/a/a"), "/b/b");
+    }
+
+    #[test]
+    fn errors_name_the_field() {
         assert_eq!(Substitution::build("(", "").unwrap_err().path, "pattern.regex");
+        assert_eq!(FullMatch::build("a**").unwrap_err().path, "regex");
     }
 
     proptest! {

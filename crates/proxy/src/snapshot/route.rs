@@ -8,6 +8,7 @@ mod domains;
 mod forward;
 mod retry;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -201,14 +202,17 @@ impl RouteConfig {
         self.virtual_hosts.get(self.domains.find(name)?)
     }
 
-    /// The part of a path that routes are compared with: without query, fragment and, if wished, `;` parameters.
+    /// The part of a path that routes are compared with: without query, fragment and, if wished, the `;` parameters of
+    /// its segments.
+    #[inline]
     #[must_use]
-    pub fn matched_path<'a>(&self, path: &'a [u8]) -> &'a [u8] {
+    pub fn matched_path<'a>(&self, path: &'a [u8]) -> Cow<'a, [u8]> {
         let path = super::matcher::without_query(path);
-        if !self.ignore_path_parameters {
-            return path;
+        if self.ignore_path_parameters && path.contains(&b';') {
+            let names = path.split(|byte| *byte == b'/').map(|part| part.split(|byte| *byte == b';').next());
+            return Cow::Owned(names.map(Option::unwrap_or_default).collect::<Vec<_>>().join(&b'/'));
         }
-        path.split(|byte| *byte == b';').next().unwrap_or(path)
+        Cow::Borrowed(path)
     }
 }
 
@@ -221,7 +225,7 @@ impl VirtualHost {
             RequireTls::ExternalOnly => !request.contains(Known::XEnvoyInternal),
             RequireTls::All => true,
         };
-        external && !forwarded_scheme(request).eq_ignore_ascii_case(b"https")
+        external && forwarded_scheme(request) != b"https"
     }
 }
 

@@ -1,6 +1,6 @@
 //! How is a head changed? Every change appends to the buffer or takes a field out of the list; nothing is moved.
 
-use super::known::Known;
+use super::known::{JOINED_IN_REQUESTS, JOINED_IN_RESPONSES, Known};
 use super::name::{HeaderName, Target};
 use super::{Field, Head, Scheme, Span, Version, tokens};
 
@@ -41,10 +41,7 @@ impl Head {
         self.scheme = match field.value(&self.bytes) {
             b"http" => Scheme::Http,
             b"https" => Scheme::Https,
-            _ => Scheme::Other(Span {
-                start: field.value_start,
-                length: field.value_length,
-            }),
+            _ => Scheme::Other(Span { start: field.value_start, length: field.value_length }),
         };
     }
 
@@ -82,6 +79,21 @@ impl Head {
             return self.set_authority(value);
         }
         self.append_line(Some(known), known.as_str().as_bytes(), value);
+    }
+
+    /// Appends a line; but of a name of which a head keeps one line, the value is appended to that line after a bare
+    /// comma, as in Envoy.
+    pub fn append_joined(&mut self, name: &HeaderName, value: &[u8]) {
+        let names = if self.status == 0 { JOINED_IN_REQUESTS } else { JOINED_IN_RESPONSES };
+        if let Target::Known(known) = name.target()
+            && self.present & names & known.bit() != 0
+        {
+            let present = self.get(known).unwrap_or_default();
+            let joined = [present, b",", value].concat();
+            self.set_in_place(known, &joined);
+            return;
+        }
+        self.append(name, value);
     }
 
     /// Removes all lines with this name and appends one, so that the header moves to the end as in Envoy.
@@ -167,9 +179,7 @@ impl Head {
         }
         self.reduce_te();
         if keep_upgrade {
-            self.remove_present(
-                CONNECTION_NAMES & !(Known::Connection.bit() | Known::Upgrade.bit()),
-            );
+            self.remove_present(CONNECTION_NAMES & !(Known::Connection.bit() | Known::Upgrade.bit()));
             return;
         }
         while let Some(position) = self.position(Known::Connection) {
@@ -177,34 +187,20 @@ impl Head {
             let bytes = &self.bytes;
             for name in tokens(list.value(bytes)) {
                 self.fields.retain(|field| {
-                    matches!(
-                        field.known,
-                        Some(Known::ContentLength | Known::Te | Known::Connection)
-                    ) || !field.name(bytes).eq_ignore_ascii_case(name)
+                    matches!(field.known, Some(Known::ContentLength | Known::Te | Known::Connection))
+                        || !field.name(bytes).eq_ignore_ascii_case(name)
                 });
             }
         }
-        self.fields.retain(|field| {
-            field
-                .known
-                .is_none_or(|known| known.bit() & CONNECTION_NAMES == 0)
-        });
-        self.present = self
-            .fields
-            .iter()
-            .filter_map(|field| field.known)
-            .fold(0, |mask, known| mask | known.bit());
+        self.fields.retain(|field| field.known.is_none_or(|known| known.bit() & CONNECTION_NAMES == 0));
+        self.present = self.fields.iter().filter_map(|field| field.known).fold(0, |mask, known| mask | known.bit());
     }
 
     /// Removes from a response what concerned only the upstream connection: `connection`, `keep-alive`,
     /// `proxy-connection`, `transfer-encoding` and `upgrade`. With `keep_upgrade` (status 101) `connection` and
     /// `upgrade` stay.
     pub fn remove_response_connection_headers(&mut self, keep_upgrade: bool) {
-        let kept = if keep_upgrade {
-            Known::Connection.bit() | Known::Upgrade.bit()
-        } else {
-            0
-        };
+        let kept = if keep_upgrade { Known::Connection.bit() | Known::Upgrade.bit() } else { 0 };
         self.remove_present(CONNECTION_NAMES & !Known::Http2Settings.bit() & !kept);
     }
 
@@ -236,8 +232,7 @@ impl Head {
                         self.bytes.push(b',');
                     }
                     let from = field.value_start as usize;
-                    self.bytes
-                        .extend_from_within(from..from + field.value_length as usize);
+                    self.bytes.extend_from_within(from..from + field.value_length as usize);
                 }
             }
             let value_length = self.bytes.len() - value_start;
@@ -265,10 +260,7 @@ impl Head {
             Target::Scheme => self.set_scheme(value),
             Target::Authority => self.set_authority(value),
             Target::Status => {
-                if let Some(status) = str::from_utf8(value)
-                    .ok()
-                    .and_then(|text| text.parse().ok())
-                {
+                if let Some(status) = str::from_utf8(value).ok().and_then(|text| text.parse().ok()) {
                     self.set_status(status);
                 }
             }
@@ -281,8 +273,7 @@ impl Head {
         if self.present & names == 0 {
             return false;
         }
-        self.fields
-            .retain(|field| field.known.is_none_or(|known| known.bit() & names == 0));
+        self.fields.retain(|field| field.known.is_none_or(|known| known.bit() & names == 0));
         self.present &= !names;
         true
     }
@@ -331,9 +322,7 @@ impl Head {
 /// Makes sure that a text that comes from an edit ends no line.
 fn clean(text: &mut [u8]) {
     // Without an early exit the compiler tests many bytes at once.
-    let dirty = text.iter().fold(false, |dirty, byte| {
-        dirty | matches!(byte, b'\0' | b'\r' | b'\n')
-    });
+    let dirty = text.iter().fold(false, |dirty, byte| dirty | matches!(byte, b'\0' | b'\r' | b'\n'));
     if dirty {
         for byte in text {
             if matches!(byte, b'\0' | b'\r' | b'\n') {
@@ -349,20 +338,12 @@ mod tests {
 
     fn lines(head: &Head) -> Vec<String> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        head.fields()
-            .map(|(name, value)| text(name) + "=" + &text(value))
-            .collect()
+        head.fields().map(|(name, value)| text(name) + "=" + &text(value)).collect()
     }
 
     fn head() -> Head {
         let mut head = Head::new();
-        for (name, value) in [
-            ("via", "1"),
-            ("x_a", "2"),
-            ("via", "3"),
-            ("x-b", "4"),
-            ("server", "5"),
-        ] {
+        for (name, value) in [("via", "1"), ("x_a", "2"), ("via", "3"), ("x-b", "4"), ("server", "5")] {
             head.append(&HeaderName::parse(name).unwrap(), value.as_bytes());
         }
         head
@@ -382,15 +363,7 @@ mod tests {
         for value in ["6", "longer", ""] {
             let mut head = head();
             head.set_in_place(Known::Via, value.as_bytes());
-            assert_eq!(
-                lines(&head),
-                [
-                    format!("via={value}").as_str(),
-                    "x_a=2",
-                    "x-b=4",
-                    "server=5"
-                ]
-            );
+            assert_eq!(lines(&head), [format!("via={value}").as_str(), "x_a=2", "x-b=4", "server=5"]);
         }
         let mut head = head();
         head.set_in_place(Known::Date, b"6");
@@ -420,19 +393,12 @@ mod tests {
     #[test]
     fn pseudo_headers_are_set_by_name() {
         let mut head = Head::new();
-        for (name, value) in [
-            (":path", "/a"),
-            (":method", "PUT"),
-            (":scheme", "https"),
-            ("host", "h"),
-            (":status", "404"),
-        ] {
+        for (name, value) in
+            [(":path", "/a"), (":method", "PUT"), (":scheme", "https"), ("host", "h"), (":status", "404")]
+        {
             head.set(&HeaderName::parse(name).unwrap(), value.as_bytes());
         }
-        assert_eq!(
-            (head.path(), head.method(), head.scheme()),
-            (&b"/a"[..], &b"PUT"[..], &b"https"[..])
-        );
+        assert_eq!((head.path(), head.method(), head.scheme()), (&b"/a"[..], &b"PUT"[..], &b"https"[..]));
         assert_eq!((head.authority(), head.status()), (Some(&b"h"[..]), 404));
         assert!(head.is_empty());
     }

@@ -9,9 +9,6 @@ use crate::snapshot::route::{Forward, HostRewrite, PathRewrite};
 /// `x-envoy-original-path`, unless Envoy's headers are suppressed.
 pub fn apply(routed: &Routed<'_>, route: &Forward, request: &mut Head, suppress_envoy_headers: bool) {
     let keep_old = !suppress_envoy_headers;
-    if let Some(host) = routed.weighted.and_then(|weighted| weighted.host_rewrite.as_deref()) {
-        set_host(request, host, route.append_x_forwarded_host, keep_old);
-    }
     rewrite_host(route, request, keep_old);
     rewrite_path(route, &routed.route.matcher, request, keep_old);
 }
@@ -19,6 +16,9 @@ pub fn apply(routed: &Routed<'_>, route: &Forward, request: &mut Head, suppress_
 /// Replaces the host. The old one is appended to `x-forwarded-host` if wished, unless it is its last entry already.
 pub fn set_host(request: &mut Head, host: &[u8], append_x_forwarded_host: bool, keep_old: bool) {
     let old = request.authority().unwrap_or_default().to_vec();
+    if keep_old {
+        request.set_in_place(Known::XEnvoyOriginalHost, &old);
+    }
     if append_x_forwarded_host && !old.is_empty() {
         let mut list = request.get(Known::XForwardedHost).map(<[u8]>::to_vec).unwrap_or_default();
         let last = list.rsplit(|byte| *byte == b',').find(|entry| !entry.is_empty());
@@ -29,9 +29,6 @@ pub fn set_host(request: &mut Head, host: &[u8], append_x_forwarded_host: bool, 
             list.extend_from_slice(&old);
             request.set_in_place(Known::XForwardedHost, &list);
         }
-    }
-    if keep_old {
-        request.set_in_place(Known::XEnvoyOriginalHost, &old);
     }
     request.set_authority(host);
 }
@@ -68,6 +65,9 @@ fn rewrite_path(route: &Forward, matcher: &PathMatcher, request: &mut Head, keep
             substitution.replace_all(path, &mut new);
             new.extend_from_slice(&old[path.len()..]);
         }
+    }
+    if new.is_empty() {
+        return;
     }
     if keep_old {
         let old = old.to_vec();

@@ -45,7 +45,7 @@ pub fn select<'v>(config: &'v RouteConfig, request: &Head, random: u64) -> Selec
         return Selection::RedirectToTls(virtual_host);
     }
     let path = config.matched_path(request.path());
-    match virtual_host.routes.iter().find(|route| route.matches(request, path, random)) {
+    match virtual_host.routes.iter().find(|route| route.matches(request, &path, random)) {
         Some(route) => Selection::Route(Routed::choose(config, virtual_host, route, request, random)),
         None => Selection::NoRoute,
     }
@@ -76,10 +76,14 @@ impl<'v> Routed<'v> {
         routed
     }
 
-    /// Changes the headers of a request as all levels say. `scratch` is space for formatted values.
+    /// Changes the headers of a request as all levels say. The host of a weighted cluster is set before the levels above
+    /// it see the request. `scratch` is space for formatted values.
     pub fn mutate_request(&self, request: &mut Head, stream: &StreamInfo<'_>, scratch: &mut Vec<u8>) {
         if let Some(weighted) = self.weighted {
             weighted.request_headers.apply_to_request(request, stream, scratch);
+            if let Some(host) = &weighted.host_rewrite {
+                request.set_authority(host);
+            }
         }
         let levels = [&self.route.request_headers, &self.virtual_host.request_headers, &self.config.request_headers];
         for mutations in self.in_order(levels) {

@@ -156,8 +156,8 @@ fn render_value(command: &Command, cx: &FormatContext<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// Escapes what was appended from `start` on, so that it may stand in a JSON string (RFC 8259 section 7). Bytes that are
-/// no UTF-8 become U+FFFD.
+/// Escapes what was appended from `start` on, so that it may stand in a JSON string (RFC 8259 section 7). As in Envoy a text
+/// that is no UTF-8 is taken for Latin-1.
 fn escape_from(start: usize, out: &mut Vec<u8>) {
     let plain = out[start..]
         .iter()
@@ -166,22 +166,24 @@ fn escape_from(start: usize, out: &mut Vec<u8>) {
         return;
     }
     let raw = out.split_off(start);
-    for character in String::from_utf8_lossy(&raw).chars() {
-        match character {
-            '"' => out.extend_from_slice(b"\\\""),
-            '\\' => out.extend_from_slice(b"\\\\"),
-            '\n' => out.extend_from_slice(b"\\n"),
-            '\r' => out.extend_from_slice(b"\\r"),
-            '\t' => out.extend_from_slice(b"\\t"),
-            '\u{8}' => out.extend_from_slice(b"\\b"),
-            '\u{c}' => out.extend_from_slice(b"\\f"),
-            control if control < ' ' => {
-                out.extend_from_slice(b"\\u00");
-                const HEX: &[u8; 16] = b"0123456789abcdef";
-                let code = control as usize;
-                out.extend_from_slice(&[HEX[code >> 4], HEX[code & 0xf]]);
-            }
-            other => out.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes()),
+    let utf8 = str::from_utf8(&raw).is_ok();
+    for byte in raw {
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            8 => out.extend_from_slice(b"\\b"),
+            12 => out.extend_from_slice(b"\\f"),
+            0..0x20 => push_code(byte, out),
+            0x80.. if !utf8 => push_code(byte, out),
+            _ => out.push(byte),
         }
     }
+}
+
+fn push_code(byte: u8, out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    out.extend_from_slice(b"\\u00");
+    out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 0xf)]]);
 }

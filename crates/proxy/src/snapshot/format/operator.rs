@@ -1,10 +1,13 @@
 //! What does each operator of a format (`%RESPONSE_CODE%`, `%REQ(…)%`) say about a stream?
 
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use super::time::TimeFormat;
 use super::{CommandText, FormatContext};
 use crate::http::head::{Head, HeaderName, Known};
+use crate::http::reply::is_grpc;
 use crate::http::stream_info::Flag;
 use crate::snapshot::matcher::{query_parameter, without_query};
 
@@ -26,6 +29,7 @@ pub(super) enum Operator {
         query: bool,
         source: PathSource,
     },
+    /// Its text is percent-decoded.
     QueryParameter(Box<[u8]>),
     QueryParameters,
     ResponseCodeDetails {
@@ -55,6 +59,7 @@ pub(super) enum Operator {
 pub(super) enum Fact {
     RequestHeadersBytes,
     ResponseHeadersBytes,
+    ResponseTrailersBytes,
     BytesReceived,
     BytesSent,
     Protocol,
@@ -84,6 +89,8 @@ pub(super) enum AddressPart {
     Whole,
     Ip,
     Port,
+    /// So many bits of the IP, and their number: `10.0.0.0/8`.
+    Masked(u8),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,9 +127,9 @@ pub(super) enum Unit {
 }
 
 /// Operators about things that no stream of this proxy has yet; they are known, and their value is missing.
-const WITHOUT_SOURCE: [&str; 63] = [
+const WITHOUT_SOURCE: [&str; 61] = [
     "UPSTREAM_PROTOCOL",
-    "RESPONSE_TRAILERS_BYTES",
+    "ROUNDTRIP_DURATION",
     "UPSTREAM_WIRE_BYTES_SENT",
     "UPSTREAM_WIRE_BYTES_RECEIVED",
     "UPSTREAM_HEADER_BYTES_SENT",
@@ -180,14 +187,12 @@ const WITHOUT_SOURCE: [&str; 63] = [
     "UPSTREAM_TLS_VERSION",
     "UPSTREAM_SERVER_NAME",
     "FILTER_CHAIN_NAME",
-    "LOCAL_REPLY_BODY",
     "TRACE_ID",
     "SPAN_ID",
-    "CUSTOM_FLAGS",
 ];
 
 /// The same with an argument, which may be left out in some of them.
-const WITHOUT_SOURCE_ARGUMENT: [&str; 13] = [
+const WITHOUT_SOURCE_ARGUMENT: [&str; 12] = [
     "TRAILER",
     "RESPONSE_TRAILER",
     "DYNAMIC_METADATA",
@@ -196,7 +201,6 @@ const WITHOUT_SOURCE_ARGUMENT: [&str; 13] = [
     "METADATA",
     "FILTER_STATE",
     "UPSTREAM_FILTER_STATE",
-    "PER_REQUEST_STATE",
     "DOWNSTREAM_PEER_CERT_V_START",
     "DOWNSTREAM_PEER_CERT_V_END",
     "UPSTREAM_PEER_CERT_V_START",
@@ -252,8 +256,8 @@ impl Operator {
             if argument.is_empty() { Err("an argument in parentheses is required".to_owned()) } else { Ok(argument) }
         };
         match command.name {
-            "START_TIME" => TimeFormat::parse(argument).map(Self::StartTime),
-            "EMIT_TIME" => TimeFormat::parse(argument).map(Self::EmitTime),
+            "START_TIME" => time_format(argument).map(Self::StartTime),
+            "EMIT_TIME" => time_format(argument).map(Self::EmitTime),
             "REQ" | "REQUEST_HEADER" => {
                 let (name, alternative) = header_names(required()?)?;
                 Ok(Self::Request { name, alternative, query: true })
@@ -268,11 +272,7 @@ impl Operator {
             }
             "PATH" => path(argument),
             "QUERY_PARAM" => Ok(Self::QueryParameter(required()?.as_bytes().into())),
-            "RESPONSE_CODE_DETAILS" => match command.argument {
-                None => Ok(Self::ResponseCodeDetails { keep_blanks: false }),
-                Some("ALLOW_WHITESPACES") => Ok(Self::ResponseCodeDetails { keep_blanks: true }),
-                Some(_) => Err("the only argument is ALLOW_WHITESPACES".into()),
-            },
+            "RESPONSE_CODE_DETAILS" => Ok(Self::ResponseCodeDetails { keep_blanks: argument == "ALLOW_WHITESPACES" }),
             "GRPC_STATUS" => match argument {
                 "" | "CAMEL_STRING" => Ok(Self::GrpcStatus(GrpcStyle::Camel)),
                 "SNAKE_STRING" => Ok(Self::GrpcStatus(GrpcStyle::Snake)),
@@ -281,12 +281,26 @@ impl Operator {
             },
             "REQUESTED_SERVER_NAME" => server_name(argument),
             "COMMON_DURATION" => span(required()?),
-            "ENVIRONMENT" => Ok(Self::Constant(std::env::var(required()?).ok().map(Into::into))),
-            name if name.ends_with("_WITHOUT_PORT") && command.argument.is_some() => {
-                Err("masked addresses are not supported".into())
+            // A variable that is not set is a `-` even in headers.
+            "ENVIRONMENT" => {
+                let value = std::env::var(required()?).unwrap_or_else(|_| "-".into());
+                Ok(Self::Constant(Some(value.into())))
             }
             "START_TIME_LOCAL" | "COALESCE" | "CEL" | "TYPED_CEL" => Err("this operator is not supported".into()),
             _ => Err("there is no such operator".into()),
+        }
+    }
+
+    /// The same address, of which only the beginning is told.
+    fn masked(self, length: u8) -> Self {
+        let part = AddressPart::Masked(length);
+        match self {
+            Self::UpstreamHost(_) => Self::UpstreamHost(part),
+            Self::UpstreamLocal(_) => Self::UpstreamLocal(part),
+            Self::DownstreamRemote(_) => Self::DownstreamRemote(part),
+            Self::DownstreamDirectRemote(_) => Self::DownstreamDirectRemote(part),
+            Self::DownstreamLocal(_) => Self::DownstreamLocal(part),
+            other => other,
         }
     }
 
@@ -303,6 +317,7 @@ impl Operator {
                 fact,
                 Fact::RequestHeadersBytes
                     | Fact::ResponseHeadersBytes
+                    | Fact::ResponseTrailersBytes
                     | Fact::BytesReceived
                     | Fact::BytesSent
                     | Fact::ResponseCode
@@ -337,7 +352,7 @@ impl Operator {
                 let path = source.path(cx.request);
                 put(out, if *query { path } else { path.map(without_query) })
             }
-            Self::QueryParameter(name) => put(out, query_parameter(cx.request.path(), name)),
+            Self::QueryParameter(name) => put_decoded(out, query_parameter(cx.request.path(), name)),
             Self::QueryParameters => {
                 let path = cx.request.path();
                 let query = path.iter().position(|byte| *byte == b'?').map(|mark| &path[mark + 1..]);
@@ -353,7 +368,9 @@ impl Operator {
             }
             Self::DownstreamDirectRemote(part) => part.render(&downstream.remote.text, out),
             Self::DownstreamLocal(part) => part.render(&downstream.local.text, out),
-            Self::GrpcStatus(style) => cx.response.is_some_and(|response| style.render(response, out)),
+            Self::GrpcStatus(style) => {
+                is_grpc(cx.request) && cx.response.is_some_and(|response| style.render(response, out))
+            }
             Self::ServerName { host } => render_server_name(cx, *host, out),
             Self::Span { from, to, unit } => render_span(cx, (*from, *to), *unit, out),
             Self::Fact(fact) => fact.render(cx, out),
@@ -368,6 +385,8 @@ impl Fact {
         match self {
             Self::RequestHeadersBytes => put_number(out, cx.request.byte_size() as u64),
             Self::ResponseHeadersBytes => put_number(out, cx.response.map_or(0, Head::byte_size) as u64),
+            // Trailers are not carried on.
+            Self::ResponseTrailersBytes => put_number(out, 0),
             Self::BytesReceived => put_number(out, stream.bytes_received),
             Self::BytesSent => put_number(out, stream.bytes_sent),
             Self::Protocol => put(out, stream.protocol.map(|protocol| protocol.text().as_bytes())),
@@ -410,6 +429,7 @@ impl AddressPart {
             Self::Whole => Some(address),
             Self::Ip => split.map(|(ip, _)| ip.trim_start_matches('[').trim_end_matches(']')),
             Self::Port => split.map(|(_, port)| port),
+            Self::Masked(length) => return address.parse().is_ok_and(|address| put_masked(out, address, length)),
         };
         put_text(out, part, false)
     }
@@ -476,9 +496,9 @@ impl TimePoint {
             "DS_RX_END" => Ok(Self::RequestEnd),
             "US_RX_BEG" => Ok(Self::ResponseStart),
             "DS_TX_END" => Ok(Self::End),
-            "US_CX_BEG" | "US_CX_END" | "US_HS_END" | "US_TX_BEG" | "US_TX_END" | "US_RX_END" | "US_RX_BODY_BEG"
-            | "DS_TX_BEG" => Ok(Self::Unknown),
-            _ => Err(format!("`{text}` is no point of time")),
+            "" => Err("a point of time must not be empty".into()),
+            // Envoy's other points, and those that a filter might set.
+            _ => Ok(Self::Unknown),
         }
     }
 
@@ -527,8 +547,10 @@ fn fact(name: &str) -> Option<Operator> {
         "GRPC_STATUS_NUMBER" => Operator::GrpcStatus(GrpcStyle::Number),
         "QUERY_PARAMS" => Operator::QueryParameters,
         "HOSTNAME" => Operator::Constant(host_name()),
+        "LOCAL_REPLY_BODY" | "CUSTOM_FLAGS" => Operator::Constant(Some("".into())),
         other => Operator::Fact(match other {
             "REQUEST_HEADERS_BYTES" => Fact::RequestHeadersBytes,
+            "RESPONSE_TRAILERS_BYTES" => Fact::ResponseTrailersBytes,
             "RESPONSE_HEADERS_BYTES" => Fact::ResponseHeadersBytes,
             "BYTES_RECEIVED" => Fact::BytesReceived,
             "BYTES_SENT" => Fact::BytesSent,
@@ -552,10 +574,21 @@ fn fact(name: &str) -> Option<Operator> {
 
 fn without_argument(command: &CommandText<'_>, operator: Operator) -> Result<Operator, String> {
     match command.argument {
-        None => Ok(operator),
-        Some(_) if command.name.ends_with("_WITHOUT_PORT") => Err("masked addresses are not supported".into()),
+        None | Some("") => Ok(operator),
+        Some(argument) if command.name.ends_with("_WITHOUT_PORT") => Ok(match argument.parse() {
+            Ok(length) => operator.masked(length),
+            Err(_) => operator,
+        }),
         Some(_) => Err("this operator takes no argument".into()),
     }
+}
+
+/// A line feed would end a header or a line of a log.
+fn time_format(argument: &str) -> Result<TimeFormat, String> {
+    if argument.contains("%n") || argument.contains('\n') {
+        return Err("a time must not contain a line feed".into());
+    }
+    Ok(TimeFormat::parse(argument))
 }
 
 /// `X` or `X?Y`: a header, or another one if the first is missing.
@@ -601,11 +634,11 @@ fn server_name(argument: &str) -> Result<Operator, String> {
 }
 
 fn span(argument: &str) -> Result<Operator, String> {
-    let mut parts = argument.split(':');
-    let (Some(from), Some(to), Some(unit), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+    let mut parts = argument.splitn(3, ':');
+    let (Some(from), Some(to)) = (parts.next(), parts.next()) else {
         return Err("the argument is START:END:UNIT".into());
     };
-    let unit = match unit {
+    let unit = match parts.next().unwrap_or("ms") {
         "ms" => Unit::Millis,
         "us" => Unit::Micros,
         "ns" => Unit::Nanos,
@@ -697,6 +730,42 @@ fn put_flags(cx: &FormatContext<'_>, name: fn(Flag) -> &'static str, out: &mut V
             out.push(b',');
         }
         out.extend_from_slice(name(flag).as_bytes());
+    }
+    true
+}
+
+fn put_masked(out: &mut Vec<u8>, address: SocketAddr, length: u8) -> bool {
+    let (ip, length) = match address.ip() {
+        IpAddr::V4(ip) => {
+            let length = length.min(32);
+            let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+            (IpAddr::V4(Ipv4Addr::from_bits(ip.to_bits() & mask)), length)
+        }
+        IpAddr::V6(ip) => {
+            let length = length.min(128);
+            let mask = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
+            (IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & mask)), length)
+        }
+    };
+    // Writing to a vector does not fail.
+    let _ = write!(out, "{ip}/{length}");
+    true
+}
+
+fn put_decoded(out: &mut Vec<u8>, value: Option<&[u8]>) -> bool {
+    let Some(mut rest) = value else { return false };
+    while let Some((&byte, after)) = rest.split_first() {
+        let digit = |index: usize| char::from(*rest.get(index)?).to_digit(16);
+        match (byte, digit(1), digit(2)) {
+            (b'%', Some(high), Some(low)) => {
+                out.push((high * 16 + low) as u8);
+                rest = &rest[3..];
+            }
+            _ => {
+                out.push(byte);
+                rest = after;
+            }
+        }
     }
     true
 }

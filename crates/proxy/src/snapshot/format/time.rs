@@ -81,17 +81,15 @@ pub(super) enum Field {
 }
 
 impl TimeFormat {
-    /// Parses the argument of `START_TIME`: strftime letters, `%s`, `%f` and `%1f` … `%9f`.
-    ///
-    /// # Errors
-    /// A letter that neither strftime nor Envoy knows.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    /// Parses the argument of `START_TIME`: strftime letters, `%s`, `%f` and `%1f` … `%9f`. What is none of them stands
+    /// for itself.
+    pub(super) fn parse(text: &str) -> Self {
         if text.is_empty() {
-            return Ok(Self::Default);
+            return Self::Default;
         }
         let mut parts = Vec::new();
-        parse_into(text, &mut parts)?;
-        Ok(Self::Custom(parts))
+        parse_into(text, &mut parts);
+        Self::Custom(parts)
     }
 
     /// Appends the text of a moment.
@@ -104,25 +102,24 @@ impl TimeFormat {
     }
 }
 
-fn parse_into(text: &str, parts: &mut Vec<Part>) -> Result<(), String> {
+fn parse_into(text: &str, parts: &mut Vec<Part>) {
     let mut rest = text;
     while let Some(percent) = rest.find('%') {
         push_literal(parts, &rest[..percent]);
         let specifier = &rest[percent + 1..];
         let length = specifier_length(specifier);
         let (letters, after) = specifier.split_at(length);
-        parse_specifier(letters, parts)?;
+        parse_specifier(letters, parts);
         rest = after;
     }
     push_literal(parts, rest);
-    Ok(())
 }
 
 /// How many bytes follow the `%`: one letter, or a digit or an `E` modifier with its letters.
 fn specifier_length(text: &str) -> usize {
     let bytes = text.as_bytes();
     let letters = match bytes {
-        [b'1'..=b'9', b'f', ..] | [b'E', b'z' | b'T', ..] => 2,
+        [b'1'..=b'9', b'f', ..] | [b'E', b'z' | b'T', ..] | [b':', b'z', ..] => 2,
         [b'E', b'*' | b'0'..=b'9', b'S' | b'f' | b'z' | b'Y', ..] => 3,
         [] => 0,
         _ => text.chars().next().map_or(0, char::len_utf8),
@@ -130,7 +127,7 @@ fn specifier_length(text: &str) -> usize {
     letters.min(text.len())
 }
 
-fn parse_specifier(letters: &str, parts: &mut Vec<Part>) -> Result<(), String> {
+fn parse_specifier(letters: &str, parts: &mut Vec<Part>) {
     let number = |field, width| Part::Number { field, width, pad: b'0' };
     let blank_padded = |field| Part::Number { field, width: 2, pad: b' ' };
     let part = match letters {
@@ -173,34 +170,31 @@ fn parse_specifier(letters: &str, parts: &mut Vec<Part>) -> Result<(), String> {
         "R" => return parse_into("%H:%M", parts),
         "r" => return parse_into("%I:%M:%S %p", parts),
         "c" => return parse_into("%a %b %e %H:%M:%S %Y", parts),
-        "z" => literal("+0000"),
-        "Ez" | "E*z" => literal(if letters == "Ez" { "+00:00" } else { "+00:00:00" }),
-        "Z" => literal("UTC"),
-        "ET" => literal("T"),
-        "n" => literal("\n"),
-        "t" => literal("\t"),
-        "%" => literal("%"),
-        "" => return Err("a trailing `%` in a time format".into()),
+        "z" => return push_literal(parts, "+0000"),
+        "Ez" | ":z" => return push_literal(parts, "+00:00"),
+        "E*z" => return push_literal(parts, "+00:00:00"),
+        "Z" => return push_literal(parts, "UTC"),
+        "ET" => return push_literal(parts, "T"),
+        "t" => return push_literal(parts, "\t"),
+        "%" => return push_literal(parts, "%"),
         other => match other.as_bytes() {
             [digit @ b'1'..=b'9', b'f'] => Part::Fraction { digits: digit - b'0' },
             [b'E', digit @ b'0'..=b'9', b'S'] => {
                 parts.push(number(Field::Second, 2));
                 if *digit == b'0' {
-                    return Ok(());
+                    return;
                 }
                 push_literal(parts, ".");
                 Part::Fraction { digits: digit - b'0' }
             }
             [b'E', digit @ b'1'..=b'9', b'f'] => Part::Fraction { digits: digit - b'0' },
-            _ => return Err(format!("`%{other}` is no time specifier")),
+            _ => {
+                push_literal(parts, "%");
+                return push_literal(parts, other);
+            }
         },
     };
     parts.push(part);
-    Ok(())
-}
-
-fn literal(text: &str) -> Part {
-    Part::Literal(text.as_bytes().into())
 }
 
 fn push_literal(parts: &mut Vec<Part>, text: &str) {
@@ -210,7 +204,7 @@ fn push_literal(parts: &mut Vec<Part>, text: &str) {
     if let Some(Part::Literal(before)) = parts.last_mut() {
         *before = [before, text.as_bytes()].concat().into();
     } else {
-        parts.push(literal(text));
+        parts.push(Part::Literal(text.as_bytes().into()));
     }
 }
 
@@ -429,7 +423,7 @@ mod tests {
     fn render(format: &str, seconds: u64, nanos: u32) -> String {
         let mut out = Vec::new();
         let moment = SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos);
-        TimeFormat::parse(format).unwrap().render(moment, &mut out);
+        TimeFormat::parse(format).render(moment, &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -464,9 +458,9 @@ mod tests {
     }
 
     #[test]
-    fn unknown_specifiers_are_refused() {
-        for format in ["%Q", "%", "a%", "%0f", "%E", "%Eé"] {
-            assert!(TimeFormat::parse(format).is_err(), "{format}");
+    fn unknown_specifiers_stand_for_themselves() {
+        for format in ["%Q", "%", "a%", "%0f", "%E", "%Eé", "%3E"] {
+            assert_eq!(render(format, 0, 0), format);
         }
     }
 
@@ -492,9 +486,7 @@ mod tests {
 
         #[test]
         fn parsing_never_panics(format in "[%A-Za-z0-9*. é]{0,12}") {
-            if let Ok(format) = TimeFormat::parse(&format) {
-                format.render(SystemTime::now(), &mut Vec::new());
-            }
+            TimeFormat::parse(&format).render(SystemTime::now(), &mut Vec::new());
         }
     }
 }
