@@ -408,7 +408,7 @@ mod tests {
             log: vec![Entry { fields: entry.map(|(name, value)| (name, value.to_owned())).into() }],
             ..RowPlay::default()
         };
-        Play { proxy: "one", rows: vec![row] }
+        Play { proxy: "one", rows: vec![row], stats: String::new() }
     }
 
     fn row(response: &str, backend: &str, log: &str) -> Row {

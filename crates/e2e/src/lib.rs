@@ -17,6 +17,7 @@ pub mod backend;
 pub mod behaviour;
 pub mod book;
 pub mod client;
+pub mod counters;
 pub mod envoy;
 pub mod judge;
 pub mod lateen;

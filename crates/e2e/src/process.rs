@@ -24,6 +24,8 @@ const POLL: Duration = Duration::from_millis(10);
 pub struct Proxy {
     /// `lateen` or `envoy`.
     pub name: &'static str,
+    /// Address of the admin endpoint.
+    pub admin: SocketAddr,
     /// Address of each listener by its name, for example `0.0.0.0_80`.
     pub listeners: Vec<(String, SocketAddr)>,
     /// Where the access log is written.
@@ -79,14 +81,18 @@ impl Proxy {
         let output = File::create(&printed).with_context(|| format!("cannot create {}", printed.display()))?;
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         let child = command.spawn().with_context(|| format!("cannot start {:?}", command.get_program()))?;
-        let mut proxy = Self { name, listeners: Vec::new(), access_log, child };
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut proxy = Self { name, admin: nowhere, listeners: Vec::new(), access_log, child };
         let tail = || std::fs::read_to_string(&printed).unwrap_or_default();
         let start = Instant::now();
         loop {
             if let Some(status) = proxy.child.try_wait()? {
                 bail!("{name} ended with {status}:\n{}", tail());
             }
-            if let Some(listeners) = ready(admin.find(&printed)).await {
+            if let Some(address) = admin.find(&printed)
+                && let Some(listeners) = ready(address).await
+            {
+                proxy.admin = address;
                 proxy.listeners = listeners;
                 return Ok(proxy);
             }
@@ -159,8 +165,7 @@ impl Drop for Proxy {
 }
 
 /// The listeners, once the admin endpoint says that the proxy is ready and has some.
-async fn ready(address: Option<SocketAddr>) -> Option<Vec<(String, SocketAddr)>> {
-    let address = address?;
+async fn ready(address: SocketAddr) -> Option<Vec<(String, SocketAddr)>> {
     let (status, _) = client::get(address, "/ready").await.ok()?;
     if status != 200 {
         return None;

@@ -130,6 +130,17 @@ pub struct Cells<'a> {
     pub envoy: &'a str,
 }
 
+impl Row {
+    /// Whether chance decides which backends the row reaches.
+    pub fn is_by_chance(&self) -> bool {
+        let shares = |exchange: &Exchange| match &exchange.backend.choice {
+            Some(Choice::Shares(shares)) => shares.len() > 1,
+            _ => false,
+        };
+        self.exchanges.iter().any(shares)
+    }
+}
+
 /// Reads one table line.
 ///
 /// # Errors

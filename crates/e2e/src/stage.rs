@@ -26,6 +26,8 @@ pub struct Play {
     pub proxy: &'static str,
     /// One for each row of the page.
     pub rows: Vec<RowPlay>,
+    /// The text of the admin endpoint's `/stats` after the last row.
+    pub stats: String,
 }
 
 /// A row as one proxy played it.
@@ -110,7 +112,8 @@ pub async fn play(page: &Page, mut proxy: Proxy, mut backends: Backends) -> Resu
             *host = (*name).to_owned();
         }
     }
-    Ok(Play { proxy: proxy.name, rows: plays })
+    let (_, stats) = client::get(proxy.admin, "/stats").await.map_err(anyhow::Error::msg)?;
+    Ok(Play { proxy: proxy.name, rows: plays, stats })
 }
 
 impl Play {

@@ -8,8 +8,9 @@ use std::sync::OnceLock;
 use anyhow::{Result, bail};
 use lateen_e2e::allowed::Allowed;
 use lateen_e2e::book::{self, Page};
+use lateen_e2e::row::Row;
 use lateen_e2e::stage::{self, Play};
-use lateen_e2e::{envoy, judge};
+use lateen_e2e::{counters, envoy, judge};
 
 macro_rules! pages {
     ($($test:ident = $page:literal,)*) => {
@@ -92,6 +93,7 @@ fn play_page(name: &str) -> Result<()> {
         let kept = folder.keep();
         for play in [&ours, &theirs].into_iter().flatten() {
             std::fs::write(kept.join(format!("{}.transcript", play.proxy)), play.render(&page))?;
+            std::fs::write(kept.join(format!("{}.stats", play.proxy)), &play.stats)?;
         }
         let _ = writeln!(std::io::stderr(), "{name}: files are kept in {}", kept.display());
     }
@@ -121,6 +123,18 @@ fn judge_page(page: &Page, allowed: &Allowed, ours: Option<&Play>, theirs: Optio
         if !complaints.is_empty() {
             report.push(format!("{}.md:{} {}", page.name, row.line, row.text));
             report.extend(complaints);
+        }
+    }
+    // A row that Envoy answers otherwise on purpose moves its counters as well.
+    let deviates = page.rows.iter().any(|row| row.deviation.is_some());
+    if let (Some(ours), Some(theirs), false) = (ours, theirs, deviates) {
+        let (ours, theirs) = (counters::select(&ours.stats), counters::select(&theirs.stats));
+        let by_chance = page.rows.iter().any(Row::is_by_chance);
+        for (name, ours, theirs) in counters::differences(&ours, &theirs) {
+            if by_chance && name.starts_with("cluster.") {
+                continue;
+            }
+            report.push(format!("{}.md counter {name}: lateen {ours}, envoy {theirs}", page.name));
         }
     }
     report
