@@ -30,6 +30,7 @@ pub struct Proxy {
     pub listeners: Vec<(String, SocketAddr)>,
     /// Where the access log is written.
     pub access_log: PathBuf,
+    printed: PathBuf,
     child: Child,
 }
 
@@ -82,14 +83,13 @@ impl Proxy {
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         let child = command.spawn().with_context(|| format!("cannot start {:?}", command.get_program()))?;
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut proxy = Self { name, admin: nowhere, listeners: Vec::new(), access_log, child };
-        let tail = || std::fs::read_to_string(&printed).unwrap_or_default();
+        let mut proxy = Self { name, admin: nowhere, listeners: Vec::new(), access_log, printed, child };
         let start = Instant::now();
         loop {
             if let Some(status) = proxy.child.try_wait()? {
-                bail!("{name} ended with {status}:\n{}", tail());
+                bail!("{name} ended with {status}:\n{}", proxy.printed());
             }
-            if let Some(address) = admin.find(&printed)
+            if let Some(address) = admin.find(&proxy.printed)
                 && let Some(listeners) = ready(address).await
             {
                 proxy.admin = address;
@@ -97,7 +97,7 @@ impl Proxy {
                 return Ok(proxy);
             }
             if start.elapsed() > START_PATIENCE {
-                bail!("{name} was not ready after {} s:\n{}", START_PATIENCE.as_secs(), tail());
+                bail!("{name} was not ready after {} s:\n{}", START_PATIENCE.as_secs(), proxy.printed());
             }
             tokio::time::sleep(POLL).await;
         }
@@ -118,6 +118,11 @@ impl Proxy {
             let names: Vec<&str> = self.listeners.iter().map(|(name, _)| name.as_str()).collect();
             format!("{} has no listener {wanted}, only {}", self.name, names.join(", "))
         })
+    }
+
+    /// All that the process printed so far, on both streams.
+    pub fn printed(&self) -> String {
+        std::fs::read(&self.printed).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
     /// The lines of the access log, once there are at least `count` of them or `patience` is over.
