@@ -32,6 +32,8 @@ pub(crate) struct Downstream {
     pub(crate) alarm: Alarm,
     /// The client closed its side.
     pub(crate) at_end: bool,
+    /// What the statistics know of the connection.
+    pub(crate) count: ConnectionCount,
     handle: Rc<ConnectionHandle>,
 }
 
@@ -39,8 +41,13 @@ impl Downstream {
     /// Reads more bytes into the buffer; 0 is the end of the stream.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
         let read = tokio_util::io::poll_read_buf(Pin::new(&mut self.stream), cx, self.buffer.fill());
-        if let Poll::Ready(Ok(0) | Err(_)) = read {
-            self.at_end = true;
+        match read {
+            Poll::Ready(Ok(0) | Err(_)) => {
+                self.at_end = true;
+                self.count.closed_by_client();
+            }
+            Poll::Ready(Ok(count)) => self.count.received += count as u64,
+            Poll::Pending => {}
         }
         read
     }
@@ -59,7 +66,8 @@ pub(crate) async fn serve(
     listener: Rc<WorkerListener>,
 ) {
     let opened = Instant::now();
-    let counted = ConnectionCount::begin(worker, &listener);
+    let accepted = listener.clone();
+    let http = accepted.http.worker(worker.index);
     let manager = listener.listener.manager.clone();
     let mut bound = listener;
     let mut generation = worker.generation();
@@ -70,10 +78,11 @@ pub(crate) async fn serve(
         buffer: ReadBuffer::default(),
         alarm: Alarm::default(),
         at_end: false,
+        count: ConnectionCount::begin(worker, &accepted, opened),
         handle: worker.register(),
     };
     loop {
-        if !wait_for_request(worker, &mut down, manager.idle_timeout, counted.http()).await {
+        if !wait_for_request(worker, &mut down, manager.idle_timeout, http).await {
             break;
         }
         let view = worker.view();
@@ -90,12 +99,15 @@ pub(crate) async fn serve(
         worker.give_scratch(scratch);
         if after == After::Close {
             if full {
-                counted.http().downstream_cx_max_requests_reached.inc();
+                http.downstream_cx_max_requests_reached.inc();
             }
             if outlived {
-                counted.http().downstream_cx_max_duration_reached.inc();
+                http.downstream_cx_max_duration_reached.inc();
             }
-            close(&mut down).await;
+            down.count.closed_by_proxy();
+            if !close(&mut down).await {
+                http.downstream_cx_delayed_close_timeout.inc();
+            }
             break;
         }
         if down.buffer.is_empty() {
@@ -122,7 +134,10 @@ async fn wait_for_request(
         down.handle.register(cx.waker());
         match down.stream.poll_read_ready(cx) {
             Poll::Ready(Ok(())) => return Poll::Ready(true),
-            Poll::Ready(Err(_)) => return Poll::Ready(false),
+            Poll::Ready(Err(_)) => {
+                down.count.closed_by_client();
+                return Poll::Ready(false);
+            }
             Poll::Pending => {}
         }
         let deadline = [idle_by, worker.drain_by()].into_iter().flatten().min();
@@ -138,10 +153,10 @@ async fn wait_for_request(
 }
 
 /// Closes so that the client can still read what was sent: unread input would make the kernel answer with a reset,
-/// which destroys bytes on their way.
-async fn close(down: &mut Downstream) {
+/// which destroys bytes on their way. `false` when the client had not closed its side in time.
+async fn close(down: &mut Downstream) -> bool {
     if down.at_end || down.stream.shutdown().await.is_err() {
-        return;
+        return true;
     }
     let deadline = Instant::now() + DELAYED_CLOSE;
     let mut discarded = 0;
@@ -149,35 +164,59 @@ async fn close(down: &mut Downstream) {
         loop {
             down.buffer.clear();
             match down.poll_read(cx) {
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(true),
                 Poll::Ready(Ok(count)) => {
                     discarded += count;
                     if discarded > DELAYED_CLOSE_BYTES {
-                        return Poll::Ready(());
+                        return Poll::Ready(true);
                     }
                 }
-                Poll::Pending => return down.alarm.poll(Some(deadline), cx),
+                Poll::Pending => return down.alarm.poll(Some(deadline), cx).map(|()| false),
             }
         }
     });
-    drained.await;
+    drained.await
+}
+
+/// Who closed a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Closer {
+    Client,
+    Proxy,
 }
 
 /// Counts a connection in the statistics until it is dropped.
-struct ConnectionCount {
+#[derive(Debug)]
+pub(crate) struct ConnectionCount {
     listener: Rc<WorkerListener>,
     worker: usize,
     opened: Instant,
+    /// Bytes received and not yet in the statistics.
+    pub(crate) received: u64,
+    /// Bytes sent and not yet in the statistics.
+    pub(crate) sent: u64,
+    /// Something was received, so that the protocol is known.
+    spoken: bool,
+    /// A request has begun and has not ended.
+    active: bool,
+    closer: Option<Closer>,
 }
 
 impl ConnectionCount {
-    fn begin(worker: &Worker, listener: &Rc<WorkerListener>) -> Self {
-        let count = Self { listener: listener.clone(), worker: worker.index, opened: Instant::now() };
+    fn begin(worker: &Worker, listener: &Rc<WorkerListener>, opened: Instant) -> Self {
+        let count = Self {
+            listener: listener.clone(),
+            worker: worker.index,
+            opened,
+            received: 0,
+            sent: 0,
+            spoken: false,
+            active: false,
+            closer: None,
+        };
         let http = count.http();
         http.downstream_cx_total.inc();
         http.downstream_cx_active.inc();
-        http.downstream_cx_http1_total.inc();
-        http.downstream_cx_http1_active.inc();
         let listener = listener.stats.worker(worker.index);
         listener.downstream_cx_total.inc();
         listener.downstream_cx_active.inc();
@@ -187,14 +226,68 @@ impl ConnectionCount {
     fn http(&self) -> &crate::stats::HttpCounters {
         self.listener.http.worker(self.worker)
     }
+
+    /// A request has begun.
+    pub(crate) fn begin_request(&mut self) {
+        self.active = true;
+        let http = self.listener.http.worker(self.worker);
+        if !self.spoken {
+            self.spoken = true;
+            http.downstream_cx_http1_total.inc();
+            http.downstream_cx_http1_active.inc();
+        }
+        http.downstream_rq_total.inc();
+        http.downstream_rq_http1_total.inc();
+        http.downstream_rq_active.inc();
+    }
+
+    /// The request has ended. `broken` when the client has not got its whole response, and the connection goes down
+    /// with the request.
+    pub(crate) fn end_request(&mut self, broken: bool) {
+        self.active = broken;
+        self.http().downstream_rq_active.dec();
+        self.flush();
+    }
+
+    /// The client closed its side or cannot be reached; the first of both sides to close counts.
+    pub(crate) fn closed_by_client(&mut self) {
+        self.closer.get_or_insert(Closer::Client);
+    }
+
+    fn closed_by_proxy(&mut self) {
+        self.closer.get_or_insert(Closer::Proxy);
+    }
+
+    fn flush(&mut self) {
+        let http = self.listener.http.worker(self.worker);
+        http.downstream_cx_rx_bytes_total.add(std::mem::take(&mut self.received));
+        http.downstream_cx_tx_bytes_total.add(std::mem::take(&mut self.sent));
+    }
 }
 
 impl Drop for ConnectionCount {
     fn drop(&mut self) {
+        self.flush();
         let http = self.http();
         http.downstream_cx_active.dec();
-        http.downstream_cx_http1_active.dec();
+        if self.spoken {
+            http.downstream_cx_http1_active.dec();
+        }
         http.downstream_cx_destroy.inc();
+        if self.active {
+            http.downstream_cx_destroy_active_rq.inc();
+        }
+        if self.closer == Some(Closer::Client) {
+            http.downstream_cx_destroy_remote.inc();
+            if self.active {
+                http.downstream_cx_destroy_remote_active_rq.inc();
+            }
+        } else {
+            http.downstream_cx_destroy_local.inc();
+            if self.active {
+                http.downstream_cx_destroy_local_active_rq.inc();
+            }
+        }
         http.downstream_cx_length_ms.record_ms(self.opened.elapsed());
         let listener = self.listener.stats.worker(self.worker);
         listener.downstream_cx_active.dec();

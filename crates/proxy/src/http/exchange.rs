@@ -8,7 +8,7 @@ use super::connection::Downstream;
 use super::h1::{self, BodyLength, RequestFraming};
 use super::head::{Head, Known, Version};
 use super::ingress;
-use super::reply::LocalReply;
+use super::reply::{LocalReply, is_grpc};
 use super::router::forward::{self, Forwarded, number};
 use super::router::select::{self, Routed, Selection};
 use super::router::{redirect, rewrite};
@@ -98,14 +98,26 @@ pub(crate) async fn run(
     let framing = match receive_head(&cx, down, scratch, &mut info).await {
         Received::Request(framing) => framing,
         Received::Refused(reply) => {
-            begin(&cx);
+            info.protocol = Some(Protocol::Http11);
+            down.count.begin_request();
+            cx.http.downstream_rq_response_before_rq_complete.inc();
+            cx.http.downstream_rq_rx_reset.inc();
             let after = reply_locally(&cx, down, scratch, &mut info, None, reply, false).await;
-            finish(&cx, scratch, &mut info);
+            finish(&cx, down, scratch, &mut info);
             return after;
         }
-        Received::Closed => return After::Close,
+        Received::Closed => {
+            if !down.buffer.is_empty() {
+                // A part of a head: Envoy counts it as a request that was broken off.
+                down.count.begin_request();
+                cx.http.downstream_rq_rx_reset.inc();
+                down.count.end_request(true);
+            }
+            return After::Close;
+        }
     };
-    begin(&cx);
+    down.count.begin_request();
+    cx.last |= !framing.keep_alive;
     info.protocol = Some(match scratch.request.version() {
         Version::Http10 => Protocol::Http10,
         Version::Http11 => Protocol::Http11,
@@ -120,6 +132,7 @@ pub(crate) async fn run(
         Err(reply) => Forwarded::Reply(reply),
         Ok(ingress) => {
             cx.internal = ingress.internal;
+            cx.http.rq_total.inc();
             let random = worker.rng.borrow_mut().u64(..);
             match select::select(&bound.routes, &scratch.request, random) {
                 Selection::NoRoute => {
@@ -128,7 +141,7 @@ pub(crate) async fn run(
                 }
                 Selection::RedirectToTls(virtual_host) => {
                     info.virtual_host = Some(&virtual_host.name);
-                    cx.http.rq_redirect.inc();
+                    cx.http.rq_direct_response.inc();
                     let location = redirect::to_tls(&scratch.request);
                     Forwarded::Reply(LocalReply::empty(301, "direct_response").with_header(Known::Location, location))
                 }
@@ -143,20 +156,21 @@ pub(crate) async fn run(
     };
     let after = match outcome {
         Forwarded::Reply(reply) => {
-            let complete = matches!(framing.body, BodyLength::Empty | BodyLength::Fixed(0));
-            let keep = framing.keep_alive;
-            let after =
-                reply_locally(&cx, down, scratch, &mut info, routed.as_ref(), reply, complete && keep).await;
-            if keep { after } else { After::Close }
+            let complete =
+                info.request_duration.is_some() || matches!(framing.body, BodyLength::Empty | BodyLength::Fixed(0));
+            reply_locally(&cx, down, scratch, &mut info, routed.as_ref(), reply, complete).await
         }
-        Forwarded::Sent { close } if close || !framing.keep_alive => After::Close,
+        Forwarded::Sent { close } if close || cx.last => After::Close,
         Forwarded::Sent { .. } => After::KeepAlive,
         Forwarded::Broken => {
             down.at_end = true;
+            if info.flags.contains(Flag::DownstreamConnectionTermination) {
+                cx.http.downstream_rq_rx_reset.inc();
+            }
             After::Close
         }
     };
-    finish(&cx, scratch, &mut info);
+    finish(&cx, down, scratch, &mut info);
     after
 }
 
@@ -177,7 +191,8 @@ async fn act<'v>(
             Forwarded::Reply(reply)
         }
         Action::Redirect(redirect) => {
-            cx.http.rq_redirect.inc();
+            // Envoy keeps `rq_redirect` for redirects that it follows itself.
+            cx.http.rq_direct_response.inc();
             let mut location = Vec::new();
             redirect::location(redirect, &routed.route.matcher, &scratch.request, &mut location);
             Forwarded::Reply(
@@ -185,7 +200,6 @@ async fn act<'v>(
             )
         }
         Action::Forward(route) => {
-            cx.http.rq_total.inc();
             if framing.expect_continue && !cx.manager.proxy_100_continue {
                 scratch.request.remove_known(Known::Expect);
                 scratch.to_client.bytes.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -247,12 +261,6 @@ async fn receive_head(
     }
 }
 
-fn begin(cx: &Cx<'_>) {
-    cx.http.downstream_rq_total.inc();
-    cx.http.downstream_rq_http1_total.inc();
-    cx.http.downstream_rq_active.inc();
-}
-
 /// Header mutations and rewrites of the route, evaluated once for all attempts.
 pub(crate) fn prepare_upstream_head<'v>(
     cx: &Cx<'v>,
@@ -260,9 +268,10 @@ pub(crate) fn prepare_upstream_head<'v>(
     info: &StreamInfo<'v>,
     routed: &Routed<'v>,
     route: &'v Forward,
+    timeout: Option<Duration>,
 ) {
     if !cx.manager.suppress_envoy_headers {
-        set_expected_timeout(&mut scratch.request, route, route.timeout.map(|timeout| Instant::now() + timeout));
+        set_expected_timeout(&mut scratch.request, route, timeout);
     }
     if routed.virtual_host.include_request_attempt_count {
         scratch.request.set_in_place(Known::XEnvoyAttemptCount, b"1");
@@ -271,27 +280,57 @@ pub(crate) fn prepare_upstream_head<'v>(
     rewrite::apply(routed, route, &mut scratch.request, cx.manager.suppress_envoy_headers);
 }
 
-/// `x-envoy-expected-rq-timeout-ms`: what is left of the route timeout, or the per-try timeout if that is less.
-pub(crate) fn set_expected_timeout(request: &mut Head, route: &Forward, deadline: Option<Instant>) {
-    let Some(total) = route.timeout else { return };
-    let left = deadline.map_or(total, |deadline| deadline.saturating_duration_since(Instant::now()));
+/// The route timeout of a request: a gRPC request brings its own, which the route may cap.
+pub(crate) fn route_timeout(request: &Head, route: &Forward) -> Option<Duration> {
+    let Some(grpc) = route.grpc_timeout.as_ref().filter(|_| is_grpc(request)) else { return route.timeout };
+    let asked = request.get(Known::GrpcTimeout).and_then(parse_grpc_timeout).filter(|timeout| !timeout.is_zero());
+    let asked = asked.map(|timeout| timeout.checked_sub(grpc.offset).filter(|left| !left.is_zero()).unwrap_or(timeout));
+    match (asked, grpc.max.filter(|max| !max.is_zero())) {
+        (Some(asked), Some(max)) => Some(asked.min(max)),
+        (asked, max) => asked.or(max),
+    }
+}
+
+/// `grpc-timeout`: up to eight digits and a unit (gRPC over HTTP/2, "Timeout").
+fn parse_grpc_timeout(text: &[u8]) -> Option<Duration> {
+    let (unit, digits) = text.split_last()?;
+    if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let value = str::from_utf8(digits).ok()?.parse().ok()?;
+    match unit {
+        b'H' => Some(Duration::from_secs(value * 3600)),
+        b'M' => Some(Duration::from_secs(value * 60)),
+        b'S' => Some(Duration::from_secs(value)),
+        b'm' => Some(Duration::from_millis(value)),
+        b'u' => Some(Duration::from_micros(value)),
+        b'n' => Some(Duration::from_nanos(value)),
+        _ => None,
+    }
+}
+
+/// Tells the upstream how long an answer is waited for: what is left of the route timeout, or the per-try timeout if
+/// that is less. gRPC requests carry it in their own header too.
+pub(crate) fn set_expected_timeout(request: &mut Head, route: &Forward, left: Option<Duration>) {
+    let Some(left) = left else { return };
     let per_try = route.retry.as_ref().and_then(|policy| policy.per_try_timeout);
     let shown = per_try.map_or(left, |per_try| per_try.min(left));
     // The clock moved on since the deadline was set, by less than what is shown.
     let millis = u64::try_from((shown + Duration::from_micros(999)).as_millis()).unwrap_or(u64::MAX);
-    request.set_in_place(Known::XEnvoyExpectedRqTimeoutMs, number(millis, &mut [0; 20]));
+    let mut space = [0; 20];
+    let digits = number(millis, &mut space);
+    request.set_in_place(Known::XEnvoyExpectedRqTimeoutMs, digits);
+    if route.grpc_timeout.is_some() && is_grpc(request) {
+        let mut value = [0; 21];
+        value[..digits.len()].copy_from_slice(digits);
+        value[digits.len()] = b'm';
+        request.set_in_place(Known::GrpcTimeout, &value[..=digits.len()]);
+    }
 }
 
-/// The door by which every response leaves: header mutations of the route, hop-by-hop headers, date, server, via.
-pub(crate) fn finish_response_head<'v>(
-    cx: &Cx<'v>,
-    scratch: &mut Scratch,
-    info: &StreamInfo<'v>,
-    routed: Option<&Routed<'v>>,
-) {
-    if let Some(routed) = routed {
-        routed.mutate_response(&scratch.request, &mut scratch.response, info, &mut scratch.text);
-    }
+/// The door by which every response leaves, after the header mutations of its route: hop-by-hop headers, date, server,
+/// via, request id.
+pub(crate) fn finish_response_head(cx: &Cx<'_>, scratch: &mut Scratch) {
     let response = &mut scratch.response;
     response.set_version(scratch.request.version());
     response.remove_response_connection_headers(false);
@@ -334,7 +373,7 @@ async fn reply_locally<'v>(
         info.flags.raise(flag);
     }
     info.details = Some(reply.details.clone());
-    let body_length = reply.build_head(&scratch.request, &mut scratch.response).len();
+    reply.begin_head(&scratch.request, &mut scratch.response);
     info.response_code = scratch.response.status();
     if info.attempts > 0
         && let Some(routed) = routed
@@ -342,7 +381,11 @@ async fn reply_locally<'v>(
     {
         scratch.response.set_in_place(Known::XEnvoyAttemptCount, number(info.attempts.into(), &mut [0; 20]));
     }
-    finish_response_head(cx, scratch, info, routed);
+    if let Some(routed) = routed {
+        routed.mutate_response(&scratch.request, &mut scratch.response, info, &mut scratch.text);
+    }
+    let body_length = reply.complete_head(&scratch.request, &mut scratch.response).len();
+    finish_response_head(cx, scratch);
     let close = reply.close || !keep_alive || cx.closing();
     let head_request = scratch.request.method() == b"HEAD";
     let framing = match (body_length, head_request) {
@@ -361,21 +404,26 @@ async fn reply_locally<'v>(
         std::task::Poll::Ready(written) => std::task::Poll::Ready(written.is_ok()),
         std::task::Poll::Pending => down.alarm.poll(deadline, poll).map(|()| false),
     });
-    if !written.await {
+    let written = written.await;
+    down.count.sent += scratch.to_client.take_written();
+    if !written {
         down.at_end = true;
+        down.count.closed_by_client();
         return After::Close;
     }
     if close { After::Close } else { After::KeepAlive }
 }
 
 /// Counts and logs.
-fn finish(cx: &Cx<'_>, scratch: &mut Scratch, info: &mut StreamInfo<'_>) {
+fn finish(cx: &Cx<'_>, down: &mut Downstream, scratch: &mut Scratch, info: &mut StreamInfo<'_>) {
     let duration = info.started.elapsed();
     info.duration = Some(duration);
-    cx.http.downstream_rq_active.dec();
-    cx.http.count_response(info.response_code);
+    if info.response_code > 0 {
+        cx.http.count_response(info.response_code);
+        cx.bound.classes.worker(cx.worker.index).count(info.response_code);
+    }
     cx.http.downstream_rq_time.record_ms(duration);
-    cx.bound.classes.worker(cx.worker.index).count(info.response_code);
+    down.count.end_request(info.flags.contains(Flag::DownstreamConnectionTermination));
     for log in &cx.manager.access_logs {
         let context =
             FormatContext { request: &scratch.request, response: Some(&scratch.response), stream: &*info };

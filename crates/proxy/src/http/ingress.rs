@@ -118,7 +118,7 @@ fn prepare_path(manager: &HttpConnectionManager, request: &mut Head) -> Result<(
         return Err(LocalReply::empty(400, "query_missing_content_type"));
     }
     if request.path().contains(&b'#') {
-        return Err(LocalReply::empty(400, "path_normalization_failed"));
+        return Err(LocalReply::empty(400, "path_normalization_failed").closing());
     }
     match path::normalize(request, manager.normalize_path, manager.merge_slashes, manager.escaped_slashes) {
         Normalized::Done => Ok(()),

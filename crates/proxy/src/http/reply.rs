@@ -55,28 +55,32 @@ impl LocalReply {
         self
     }
 
-    /// Writes the head of this reply; the body stays to be written after it.
-    ///
-    /// A gRPC request gets a trailers-only gRPC response with status 200 instead: then the returned body is empty.
-    pub(crate) fn build_head(&self, request: &Head, response: &mut Head) -> &[u8] {
+    /// Begins the head of this reply: status and its own headers. The route's header mutations come after this, and
+    /// [`LocalReply::complete_head`] after them.
+    pub(crate) fn begin_head(&self, request: &Head, response: &mut Head) {
         response.clear();
+        response.set_status(if is_grpc(request) { 200 } else { self.status });
+        self.append_headers(response);
+    }
+
+    /// Adds the headers that describe the body, and gives the body.
+    ///
+    /// A gRPC request gets a trailers-only gRPC response instead: then there is no body.
+    pub(crate) fn complete_head(&self, request: &Head, response: &mut Head) -> &[u8] {
         if is_grpc(request) {
-            response.set_status(200);
-            response.append_known(Known::ContentType, b"application/grpc");
+            response.set_in_place(Known::ContentType, b"application/grpc");
             response.append_known(Known::GrpcStatus, grpc_status(self.status).to_string().as_bytes());
             if !self.body.is_empty() {
                 response.append_known(Known::GrpcMessage, &percent_encode(&self.body));
             }
-            self.append_headers(response);
             return &[];
         }
-        response.set_status(self.status);
-        let length = self.body.len().to_string();
         if !self.body.is_empty() {
-            response.append_known(Known::ContentLength, length.as_bytes());
-            response.append_known(Known::ContentType, b"text/plain");
+            response.set_in_place(Known::ContentLength, self.body.len().to_string().as_bytes());
+            if !response.contains(Known::ContentType) {
+                response.append_known(Known::ContentType, b"text/plain");
+            }
         }
-        self.append_headers(response);
         &self.body
     }
 

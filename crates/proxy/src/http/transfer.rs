@@ -19,6 +19,8 @@ pub(crate) struct Output {
     /// The bytes; those before `sent` are gone already.
     pub(crate) bytes: Vec<u8>,
     sent: usize,
+    /// Bytes written and not yet counted.
+    written: u64,
 }
 
 impl Output {
@@ -31,6 +33,11 @@ impl Output {
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.sent = 0;
+    }
+
+    /// How many bytes were written since the last call.
+    pub(crate) fn take_written(&mut self) -> u64 {
+        std::mem::take(&mut self.written)
     }
 
     fn has_room(&self) -> bool {
@@ -46,7 +53,10 @@ impl Output {
         while !self.is_empty() {
             match Pin::new(&mut *stream).poll_write(cx, &self.bytes[self.sent..]) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(count)) => self.sent += count,
+                Poll::Ready(Ok(count)) => {
+                    self.sent += count;
+                    self.written += count as u64;
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return Poll::Pending,
             }
@@ -65,6 +75,8 @@ pub(crate) struct RequestBody {
     pub(crate) finished: bool,
     /// Body bytes received.
     pub(crate) received: u64,
+    /// The upstream does not take the rest.
+    refused: bool,
     replay: Replay,
 }
 
@@ -88,6 +100,7 @@ impl RequestBody {
             framing,
             finished: reader.is_finished(),
             received: 0,
+            refused: false,
             replay: match replay_limit {
                 Some(limit) => Replay::Kept { bytes: Vec::new(), limit },
                 None => Replay::Off,
@@ -103,19 +116,26 @@ impl RequestBody {
     /// The bytes that a new attempt has to send first, or `None` when they are not all there.
     pub(crate) fn replay(&self) -> Option<&[u8]> {
         match &self.replay {
+            _ if self.refused => None,
             Replay::Kept { bytes, .. } => Some(bytes),
             Replay::Off if self.received == 0 => Some(&[]),
             Replay::Off | Replay::Overflown => None,
         }
     }
 
-    /// Whether the body grew beyond what is kept for retries.
-    pub(crate) fn replay_overflown(&self) -> bool {
-        matches!(self.replay, Replay::Overflown)
+    /// Whether the client's body was read to its end.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.finished && !self.refused
+    }
+
+    /// The upstream does not take the rest of the body; its response may still come.
+    fn refuse(&mut self) {
+        self.refused |= !self.finished;
+        self.finished = true;
     }
 
     /// Moves what is in the client's buffer to the output; `false` when more must be read first.
-    fn advance(&mut self, buffer: &mut ReadBuffer, output: &mut Output) -> Result<bool, FramingError> {
+    pub(crate) fn advance(&mut self, buffer: &mut ReadBuffer, output: &mut Output) -> Result<bool, FramingError> {
         let before = output.bytes.len();
         let mut moved = false;
         while !self.finished && output.has_room() {
@@ -228,7 +248,7 @@ pub(crate) enum Event {
     Upstream,
     /// The upstream closed the connection.
     UpstreamClosed,
-    /// Reading from or writing to the upstream failed.
+    /// Reading from the upstream failed.
     UpstreamFailed,
     /// All of the request body was read.
     RequestComplete,
@@ -265,24 +285,33 @@ impl Transfer<'_> {
             if !self.to_upstream.is_empty()
                 && let Poll::Ready(written) = self.to_upstream.poll_write(&mut self.up.stream, cx)
             {
+                self.up.count.sent += self.to_upstream.take_written();
                 if written.is_err() {
-                    // The upstream may have answered before it closed; what it said is read first.
+                    // The upstream may have answered before it closed; what it said is still read.
                     self.to_upstream.clear();
-                    return Poll::Ready(Event::UpstreamFailed);
+                    self.body.refuse();
                 }
                 again = !self.body.finished;
             }
             if !self.to_client.is_empty()
                 && let Poll::Ready(written) = self.to_client.poll_write(&mut self.down.stream, cx)
             {
-                return Poll::Ready(if written.is_ok() { Event::Flushed } else { Event::DownstreamGone });
+                self.down.count.sent += self.to_client.take_written();
+                if written.is_err() {
+                    self.down.count.closed_by_client();
+                    return Poll::Ready(Event::DownstreamGone);
+                }
+                return Poll::Ready(Event::Flushed);
             }
             if read_upstream && self.to_client.has_room() {
                 let read =
                     tokio_util::io::poll_read_buf(Pin::new(&mut self.up.stream), cx, self.up.buffer.fill());
                 match read {
                     Poll::Ready(Ok(0)) => return Poll::Ready(Event::UpstreamClosed),
-                    Poll::Ready(Ok(_)) => return Poll::Ready(Event::Upstream),
+                    Poll::Ready(Ok(count)) => {
+                        self.up.count.received += count as u64;
+                        return Poll::Ready(Event::Upstream);
+                    }
                     Poll::Ready(Err(_)) => return Poll::Ready(Event::UpstreamFailed),
                     Poll::Pending => {}
                 }

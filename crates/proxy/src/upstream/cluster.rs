@@ -131,7 +131,6 @@ impl WorkerHost {
     pub(crate) fn begin_request(&self) -> ActiveRequest {
         let state = self.endpoint.state.clone();
         state.active_requests.fetch_add(1, Ordering::Relaxed);
-        state.requests.fetch_add(1, Ordering::Relaxed);
         ActiveRequest { state }
     }
 }

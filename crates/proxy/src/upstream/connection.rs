@@ -32,11 +32,10 @@ pub(crate) struct UpstreamConnection {
     pub(crate) buffer: ReadBuffer,
     /// The local address, as access logs print it.
     pub(crate) local: AddressText,
-    /// Requests sent on it so far.
-    pub(crate) requests: u32,
     opened: Instant,
     idle_since: Instant,
-    count: ConnectionCount,
+    /// What the statistics know of the connection.
+    pub(crate) count: ConnectionCount,
 }
 
 impl UpstreamConnection {
@@ -48,7 +47,7 @@ impl UpstreamConnection {
     ) -> Result<Self, ConnectError> {
         let counters = cluster.counters();
         let begun = Instant::now();
-        let count = ConnectionCount::begin(cluster, endpoint.state.clone());
+        let mut count = ConnectionCount::begin(cluster, endpoint.state.clone(), begun);
         let timeout = cluster.cluster.config.connect_timeout;
         let limit = deadline.map_or(timeout, |deadline| timeout.min(deadline.saturating_duration_since(begun)));
         let outcome = match tokio::time::timeout(limit, TcpStream::connect(endpoint.address.socket)).await {
@@ -64,7 +63,6 @@ impl UpstreamConnection {
                     stream,
                     buffer: ReadBuffer::default(),
                     local,
-                    requests: 0,
                     opened: now,
                     idle_since: now,
                     count,
@@ -74,6 +72,8 @@ impl UpstreamConnection {
                 counters.upstream_cx_connect_fail.inc();
                 if matches!(error, ConnectError::Timeout) {
                     counters.upstream_cx_connect_timeout.inc();
+                } else {
+                    count.closed_by_peer();
                 }
                 endpoint.state.connect_failures.fetch_add(1, Ordering::Relaxed);
                 Err(error)
@@ -116,7 +116,7 @@ impl UpstreamConnection {
 
     /// Notes that the peer closed the connection, for the statistics.
     pub(crate) fn closed_by_peer(&mut self) {
-        self.count.remote = true;
+        self.count.closed_by_peer();
     }
 }
 
@@ -128,34 +128,91 @@ fn prepare(stream: TcpStream) -> Result<(TcpStream, AddressText), ConnectError> 
 
 /// Counts a connection in the statistics from its first attempt until it is dropped.
 #[derive(Debug)]
-struct ConnectionCount {
+pub(crate) struct ConnectionCount {
     stats: Arc<ClusterStats>,
     worker: usize,
     state: Arc<HostState>,
+    begun: Instant,
+    /// Requests sent on the connection so far.
+    pub(crate) requests: u32,
+    /// Bytes received and not yet in the statistics.
+    pub(crate) received: u64,
+    /// Bytes sent and not yet in the statistics.
+    pub(crate) sent: u64,
+    active: bool,
     remote: bool,
 }
 
 impl ConnectionCount {
-    fn begin(cluster: &WorkerCluster, state: Arc<HostState>) -> Self {
+    fn begin(cluster: &WorkerCluster, state: Arc<HostState>, begun: Instant) -> Self {
         let counters = cluster.counters();
         counters.upstream_cx_total.inc();
         counters.upstream_cx_http1_total.inc();
         counters.upstream_cx_active.inc();
         state.connections.fetch_add(1, Ordering::Relaxed);
         state.active_connections.fetch_add(1, Ordering::Relaxed);
-        Self { stats: cluster.cluster.stats.clone(), worker: cluster.worker, state, remote: false }
+        Self {
+            stats: cluster.cluster.stats.clone(),
+            worker: cluster.worker,
+            state,
+            begun,
+            requests: 0,
+            received: 0,
+            sent: 0,
+            active: false,
+            remote: false,
+        }
+    }
+
+    /// A request goes out on the connection.
+    pub(crate) fn begin_request(&mut self) {
+        self.requests = self.requests.saturating_add(1);
+        self.active = true;
+        self.stats.worker(self.worker).upstream_rq_total.inc();
+        self.state.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Its response is complete.
+    pub(crate) fn end_request(&mut self) {
+        self.active = false;
+        self.flush();
+    }
+
+    /// The peer closed the connection, or refused it.
+    fn closed_by_peer(&mut self) {
+        self.remote = true;
+    }
+
+    fn flush(&mut self) {
+        let counters = self.stats.worker(self.worker);
+        counters.upstream_cx_rx_bytes_total.add(std::mem::take(&mut self.received));
+        counters.upstream_cx_tx_bytes_total.add(std::mem::take(&mut self.sent));
     }
 }
 
 impl Drop for ConnectionCount {
     fn drop(&mut self) {
+        self.flush();
         let counters = self.stats.worker(self.worker);
         counters.upstream_cx_active.dec();
         counters.upstream_cx_destroy.inc();
+        if self.active {
+            counters.upstream_cx_destroy_with_active_rq.inc();
+        }
         if self.remote {
             counters.upstream_cx_destroy_remote.inc();
+            if self.active {
+                counters.upstream_cx_destroy_remote_with_active_rq.inc();
+            }
         } else {
             counters.upstream_cx_destroy_local.inc();
+            if self.active {
+                counters.upstream_cx_destroy_local_with_active_rq.inc();
+            }
+        }
+        counters.upstream_cx_length_ms.record_ms(self.begun.elapsed());
+        if self.requests > 0 {
+            counters.upstream_rq_per_cx.record(self.requests.into());
         }
         self.state.active_connections.fetch_sub(1, Ordering::Relaxed);
     }

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use lateen_telemetry::Gauge;
@@ -16,7 +17,7 @@ use crate::http::reply::LocalReply;
 use crate::http::router::retry::{self, Reset, Retries};
 use crate::http::router::select::Routed;
 use crate::http::stream_info::{Flag, StreamInfo};
-use crate::http::transfer::{Event, RequestBody, ResponseBody, Transfer};
+use crate::http::transfer::{Event, Output, RequestBody, ResponseBody, Transfer};
 use crate::snapshot::route::Forward;
 use crate::upstream::{ActiveRequest, ConnectError, PickContext, UpstreamConnection, WorkerCluster, WorkerHost};
 
@@ -45,6 +46,8 @@ pub(crate) enum Forwarded {
 /// The times of one request.
 #[derive(Debug, Default)]
 struct Deadlines {
+    /// The route timeout as a span.
+    timeout: Option<Duration>,
     /// Route timeout; runs from the end of the request.
     route: Option<Instant>,
     /// Per-try timeout.
@@ -96,7 +99,6 @@ pub(crate) async fn forward<'v>(
         (None, None) => None,
     };
     let Some(cluster) = cluster else {
-        info.cluster = routed.cluster.map(|reference| &*reference.name);
         cx.http.no_cluster.inc();
         let status = route.cluster_not_found_status;
         return Forwarded::Reply(LocalReply::empty(status, "cluster_not_found").flagged(Flag::NoClusterFound));
@@ -106,14 +108,15 @@ pub(crate) async fn forward<'v>(
     let policy = route.retry.as_deref();
     let mut retries = Retries::new(policy);
     let mut body = RequestBody::new(body, policy.map(|_| REPLAY_LIMIT));
-    let mut deadlines = Deadlines::default();
+    let timeout = exchange::route_timeout(&scratch.request, route);
+    let mut deadlines = Deadlines { timeout, ..Deadlines::default() };
     let idle = route.idle_timeout.or(cx.manager.stream_idle_timeout).filter(|timeout| !timeout.is_zero());
     deadlines.idle = idle.map(|timeout| (timeout, info.started));
     if body.finished {
         info.request_duration = Some(Duration::ZERO);
-        deadlines.route = route.timeout.map(|timeout| info.started + timeout);
+        deadlines.route = timeout.map(|timeout| info.started + timeout);
     }
-    exchange::prepare_upstream_head(cx, scratch, info, routed, route);
+    exchange::prepare_upstream_head(cx, scratch, info, routed, route, timeout);
     let mut tried: Vec<u32> = Vec::new();
     loop {
         info.attempts += 1;
@@ -149,13 +152,16 @@ pub(crate) async fn forward<'v>(
             other => other,
         };
         if wish.is_some() {
-            if body.replay_overflown() {
+            if body.replay().is_none() {
                 counters.retry_or_shadow_abandoned.inc();
             } else if retries.is_exhausted() {
                 counters.upstream_rq_retry_limit_exceeded.inc();
                 info.flags.raise(Flag::UpstreamRetryLimitExceeded);
             } else {
                 if let Attempt::Response(..) = &outcome {
+                    if scratch.response.status() >= 500 {
+                        host.endpoint.state.errors.fetch_add(1, Ordering::Relaxed);
+                    }
                     counters.count_retried(scratch.response.status());
                 }
                 drop(outcome);
@@ -176,7 +182,7 @@ pub(crate) async fn forward<'v>(
                     }
                 }
             }
-        } else if info.attempts > 1 {
+        } else if info.attempts > 1 && matches!(outcome, Attempt::Response(..)) {
             counters.upstream_rq_retry_success.inc();
         }
         return match outcome {
@@ -185,16 +191,41 @@ pub(crate) async fn forward<'v>(
             }
             Attempt::Reset(reset) => {
                 let reply = reset_reply(reset, info);
+                take_rest(down, scratch, info, &mut body).await;
                 answered_locally(cx, cluster, reply)
             }
             Attempt::Timeout(reply) => answered_locally(cx, cluster, reply),
             Attempt::DownstreamGone => {
-                counters.upstream_rq_cancelled.inc();
                 downstream_gone(info);
                 Forwarded::Broken
             }
             Attempt::BadRequestBody(reply) => Forwarded::Reply(reply),
         };
+    }
+}
+
+/// Reads what has already come of a request body that no upstream will get: a request that is complete can be answered
+/// without closing the connection.
+async fn take_rest(down: &mut Downstream, scratch: &mut Scratch, info: &mut StreamInfo<'_>, body: &mut RequestBody) {
+    std::future::poll_fn(|cx| {
+        scratch.to_upstream.clear();
+        while !body.finished && body.received < REPLAY_LIMIT as u64 {
+            match body.advance(&mut down.buffer, &mut scratch.to_upstream) {
+                Err(_) => break,
+                Ok(true) => scratch.to_upstream.clear(),
+                Ok(false) => match down.poll_read(cx) {
+                    Poll::Ready(Ok(1..)) => {}
+                    Poll::Ready(_) | Poll::Pending => break,
+                },
+            }
+        }
+        Poll::Ready(())
+    })
+    .await;
+    scratch.to_upstream.clear();
+    info.bytes_received = body.received;
+    if body.is_complete() && info.request_duration.is_none() {
+        info.request_duration = Some(info.started.elapsed());
     }
 }
 
@@ -252,7 +283,8 @@ fn attempt_headers(
         scratch.request.set_in_place(Known::XEnvoyAttemptCount, number(info.attempts.into(), &mut [0; 20]));
     }
     if !suppress && info.attempts > 1 {
-        exchange::set_expected_timeout(&mut scratch.request, route, deadlines.route);
+        let left = deadlines.route.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        exchange::set_expected_timeout(&mut scratch.request, route, left.or(deadlines.timeout));
     }
 }
 
@@ -287,6 +319,7 @@ async fn attempt<'v>(
         Some(connection) => connection,
         None => {
             counters.upstream_rq_pending_total.inc();
+            let _pending = InFlight::begin(&counters.upstream_rq_pending_active);
             match UpstreamConnection::connect(cluster, &host.endpoint, deadlines.next()).await {
                 Ok(connection) => connection,
                 Err(error) => {
@@ -303,9 +336,8 @@ async fn attempt<'v>(
             }
         }
     };
-    up.requests += 1;
+    up.count.begin_request();
     info.upstream_local = Some(up.local);
-    counters.upstream_rq_total.inc();
     let Some(replay) = body.replay() else {
         return Attempt::Reset(Reset::plain(retry::ResetKind::Termination));
     };
@@ -327,7 +359,7 @@ async fn attempt<'v>(
             Event::RequestComplete => {
                 let now = Instant::now();
                 info.request_duration = Some(now - info.started);
-                deadlines.route = route.timeout.map(|timeout| now + timeout);
+                deadlines.route = deadlines.timeout.map(|timeout| now + timeout);
                 deadlines.attempt = per_try_deadline(route, body);
                 deadlines.touch(now);
                 continue;
@@ -335,11 +367,10 @@ async fn attempt<'v>(
             Event::UpstreamClosed | Event::UpstreamFailed => {
                 up.closed_by_peer();
                 if up.buffer.is_empty() {
-                    counters.upstream_cx_destroy_with_active_rq.inc();
                     return Attempt::Reset(Reset::plain(retry::ResetKind::Termination));
                 }
                 counters.upstream_cx_protocol_error.inc();
-                return Attempt::Reset(Reset::plain(retry::ResetKind::Termination));
+                return Attempt::Reset(Reset::plain(retry::ResetKind::ProtocolError));
             }
             Event::DownstreamGone => return Attempt::DownstreamGone,
             Event::BadRequestBody(error) => {
@@ -359,9 +390,11 @@ async fn attempt<'v>(
                         counters.upstream_cx_protocol_error.inc();
                         return Attempt::Reset(Reset::plain(retry::ResetKind::ProtocolError));
                     }
-                    // Only `100 Continue` is passed on, and only when the client's expectation was passed on.
-                    if scratch.response.status() == 100 && cx.manager.proxy_100_continue {
-                        scratch.to_client.bytes.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+                    // The first one is passed on where expectations are; further ones are dropped.
+                    if interim == 1 && cx.manager.proxy_100_continue {
+                        scratch.response.remove_response_connection_headers(false);
+                        let out = &mut scratch.to_client.bytes;
+                        h1::write_response_head(&scratch.response, BodyLength::Empty, false, out);
                     }
                 }
                 Ok(Some(framing)) => return Attempt::Response(framing, up),
@@ -400,6 +433,7 @@ fn timed_out(
     let passed = |deadline: Option<Instant>| deadline.is_some_and(|deadline| now >= deadline);
     host.endpoint.state.timeouts.fetch_add(1, Ordering::Relaxed);
     if passed(deadlines.route) {
+        host.endpoint.state.errors.fetch_add(1, Ordering::Relaxed);
         counters.upstream_rq_timeout.inc();
         Attempt::Timeout(route_timeout())
     } else if passed(deadlines.attempt) {
@@ -422,8 +456,8 @@ async fn pause(down: &mut Downstream, deadlines: &Deadlines, body: &RequestBody,
     let timeout = deadlines.route.filter(|deadline| *deadline < until);
     std::future::poll_fn(|cx| {
         if body.finished && down.buffer.is_empty() && !down.at_end {
-            if let std::task::Poll::Ready(Ok(0) | Err(_)) = down.poll_read(cx) {
-                return std::task::Poll::Ready(Paused::DownstreamGone);
+            if let Poll::Ready(Ok(0) | Err(_)) = down.poll_read(cx) {
+                return Poll::Ready(Paused::DownstreamGone);
             }
         }
         let over = if timeout.is_some() { Paused::Timeout } else { Paused::Over };
@@ -467,7 +501,7 @@ async fn respond<'v>(
         BodyLength::Empty if head_request && !scratch.response.contains(Known::ContentLength) => BodyLength::Chunked,
         other => other,
     };
-    let mut close = cx.closing();
+    let close = cx.closing();
     if !cx.manager.suppress_envoy_headers {
         let elapsed = u64::try_from(since_request.as_millis()).unwrap_or(u64::MAX);
         let mut space = [0; 20];
@@ -477,22 +511,14 @@ async fn respond<'v>(
         let mut space = [0; 20];
         scratch.response.set_in_place(Known::XEnvoyAttemptCount, number(info.attempts.into(), &mut space));
     }
-    exchange::finish_response_head(cx, scratch, info, Some(routed));
-    // A client that is still sending when the response is complete would have to be read to its end.
+    routed.mutate_response(&scratch.request, &mut scratch.response, info, &mut scratch.text);
+    exchange::finish_response_head(cx, scratch);
     let mut response = ResponseBody::new(framing.body, to);
-    let mut head_written = false;
+    h1::write_response_head(&scratch.response, to, close, &mut scratch.to_client.bytes);
     loop {
-        if !response.finished
-            && scratch.to_client.is_empty()
-            || !head_written
-        {
-            if !head_written {
-                h1::write_response_head(&scratch.response, to, close, &mut scratch.to_client.bytes);
-                head_written = true;
-            }
-            if response.advance(&mut up.buffer, &mut scratch.to_client).is_err() {
-                return broken_off(cluster, info, response.sent, true);
-            }
+        if response.advance(&mut up.buffer, &mut scratch.to_client).is_err() {
+            flush(down, &mut scratch.to_client, &deadlines).await;
+            return broken_off(info, response.sent, true);
         }
         if response.finished && scratch.to_client.is_empty() {
             break;
@@ -509,22 +535,17 @@ async fn respond<'v>(
             deadlines.touch(Instant::now());
         }
         match event {
-            Event::Upstream | Event::Flushed | Event::RequestComplete => {
-                if !response.finished && response.advance(&mut up.buffer, &mut scratch.to_client).is_err() {
-                    return broken_off(cluster, info, response.sent, true);
-                }
-            }
+            Event::Upstream | Event::Flushed | Event::RequestComplete => {}
             Event::UpstreamClosed if response.end_of_stream(&mut scratch.to_client).is_ok() => up.closed_by_peer(),
             Event::UpstreamClosed | Event::UpstreamFailed => {
-                if response.finished {
-                    // The upstream refused the rest of the request, but its response is whole.
-                    body.finished = false;
-                    close = true;
-                    continue;
-                }
                 up.closed_by_peer();
-                let protocol = matches!(response.from(), BodyLength::Chunked);
-                return broken_off(cluster, info, response.sent, protocol);
+                // A stream that ends too early breaks the protocol; one that is cut off is a lost connection.
+                let protocol = matches!(event, Event::UpstreamClosed);
+                if protocol {
+                    counters.upstream_cx_protocol_error.inc();
+                }
+                flush(down, &mut scratch.to_client, &deadlines).await;
+                return broken_off(info, response.sent, protocol);
             }
             Event::DownstreamGone => {
                 info.bytes_sent = response.sent;
@@ -546,23 +567,38 @@ async fn respond<'v>(
     info.bytes_sent = response.sent;
     counters.record_response_time(info.started.elapsed().saturating_sub(info.request_duration.unwrap_or_default()), cx.internal);
     drop(active);
+    up.count.end_request();
+    let complete = body.is_complete();
     let reusable = framing.keep_alive
-        && body.finished
+        && complete
         && up.buffer.is_empty()
         && scratch.to_upstream.is_empty()
         && response.from() != BodyLength::UntilClose;
     if reusable {
         match cluster.cluster.config.max_requests_per_connection {
-            Some(limit) if up.requests >= limit => counters.upstream_cx_max_requests.inc(),
+            Some(limit) if up.count.requests >= limit => counters.upstream_cx_max_requests.inc(),
             _ => host.give_back(up, now),
         }
     }
-    Forwarded::Sent { close: close || !body.finished }
+    if !complete {
+        cx.http.downstream_rq_response_before_rq_complete.inc();
+        cx.http.downstream_rq_rx_reset.inc();
+    }
+    Forwarded::Sent { close: close || !complete }
+}
+
+/// Sends what was received before the upstream broke off, as far as the client takes it in time.
+async fn flush(down: &mut Downstream, to_client: &mut Output, deadlines: &Deadlines) {
+    let deadline = deadlines.next();
+    std::future::poll_fn(|cx| match to_client.poll_write(&mut down.stream, cx) {
+        Poll::Ready(_) => Poll::Ready(()),
+        Poll::Pending => down.alarm.poll(deadline, cx),
+    })
+    .await;
 }
 
 /// The upstream broke off after the response had begun: the client must see that it is incomplete.
-fn broken_off(cluster: &WorkerCluster, info: &mut StreamInfo<'_>, sent: u64, protocol: bool) -> Forwarded {
-    cluster.counters().upstream_cx_destroy_with_active_rq.inc();
+fn broken_off(info: &mut StreamInfo<'_>, sent: u64, protocol: bool) -> Forwarded {
     let (flag, reason) = if protocol {
         (Flag::UpstreamProtocolError, "upstream_reset_after_response_started{protocol_error}")
     } else {
