@@ -129,7 +129,12 @@ pub(crate) async fn run(
     };
     let mut routed = None;
     let outcome = match prepared {
-        Err(reply) => Forwarded::Reply(reply),
+        Err(reply) => {
+            if reply.details == "path_normalization_failed" {
+                cx.http.downstream_rq_failed_path_normalization.inc();
+            }
+            Forwarded::Reply(reply)
+        }
         Ok(ingress) => {
             cx.internal = ingress.internal;
             cx.http.rq_total.inc();

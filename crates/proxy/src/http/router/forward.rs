@@ -390,6 +390,8 @@ async fn attempt<'v>(
                         counters.upstream_cx_protocol_error.inc();
                         return Attempt::Reset(Reset::plain(retry::ResetKind::ProtocolError));
                     }
+                    counters.count_response(scratch.response.status(), cx.internal);
+                    cx.http.count_response(scratch.response.status());
                     // The first one is passed on where expectations are; further ones are dropped.
                     if interim == 1 && cx.manager.proxy_100_continue {
                         scratch.response.remove_response_connection_headers(false);
@@ -517,6 +519,7 @@ async fn respond<'v>(
     h1::write_response_head(&scratch.response, to, close, &mut scratch.to_client.bytes);
     loop {
         if response.advance(&mut up.buffer, &mut scratch.to_client).is_err() {
+            counters.upstream_cx_protocol_error.inc();
             flush(down, &mut scratch.to_client, &deadlines).await;
             return broken_off(info, response.sent, true);
         }
