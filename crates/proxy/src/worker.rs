@@ -67,6 +67,7 @@ pub(crate) struct Worker {
     pub(crate) rng: RefCell<Rng>,
     view: RefCell<Rc<View>>,
     bound: RefCell<HashMap<Arc<str>, SocketAddr>>,
+    #[expect(clippy::vec_box, reason = "it goes in and out with every request; the box keeps that a pointer")]
     scratch: RefCell<Vec<Box<Scratch>>>,
     connections: RefCell<Vec<Weak<ConnectionHandle>>>,
     open: Cell<usize>,

@@ -105,8 +105,10 @@ impl Builder {
         self.build_listeners(set, &mut rejections);
         self.generation += 1;
         let mut clusters = vec![None; self.names.len()];
-        for built in self.clusters.values() {
-            if let Some(slot) = clusters.get_mut(built.cluster.id.0 as usize) {
+        for name in set.clusters.keys() {
+            if let Some(built) = self.clusters.get(name)
+                && let Some(slot) = clusters.get_mut(built.cluster.id.0 as usize)
+            {
                 *slot = Some(built.cluster.clone());
             }
         }

@@ -511,7 +511,7 @@ fn priorities(hosts: &[Arc<Endpoint>], panic_threshold: f64, overprovisioning: u
 }
 
 fn share_of(part: usize, all: usize) -> u32 {
-    if all == 0 { 0 } else { u32::try_from(part * 100 / all).unwrap_or(100) }
+    (part * 100).checked_div(all).map_or(0, |percent| u32::try_from(percent).unwrap_or(100))
 }
 
 fn spread(healthy: &[u32], degraded: &[u32], sum: u32) -> Vec<u32> {

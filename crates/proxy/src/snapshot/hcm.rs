@@ -192,12 +192,17 @@ impl HttpConnectionManager {
         let common = message.common_http_protocol_options.as_ref();
         let http1 = message.http_protocol_options.as_ref();
         let max_head_kib = message.max_request_headers_kb.unwrap_or(60);
-        let mut limits = Limits::default();
-        limits.max_head_bytes = usize::try_from(max_head_kib).unwrap_or(60).saturating_mul(1024);
-        if let Some(count) = common.and_then(|common| common.max_headers_count) {
-            limits.max_headers = usize::try_from(count).unwrap_or(limits.max_headers);
-        }
-        limits.accept_http_10 = http1.is_some_and(|http1| http1.accept_http_10);
+        let defaults = Limits::default();
+        let limits = Limits {
+            max_head_bytes: usize::try_from(max_head_kib).unwrap_or(60).saturating_mul(1024),
+            max_headers: common
+                .and_then(|common| common.max_headers_count)
+                .map_or(defaults.max_headers, |count| usize::try_from(count).unwrap_or(usize::MAX)),
+            accept_http_10: http1.is_some_and(|http1| http1.accept_http_10),
+            allow_absolute_url: http1
+                .and_then(|http1| http1.allow_absolute_url)
+                .unwrap_or(defaults.allow_absolute_url),
+        };
         let router = filters(message)?;
         let idle_timeout = match common.and_then(|common| common.idle_timeout.as_ref()) {
             Some(timeout) => Some(duration(timeout, "common_http_protocol_options.idle_timeout")?),

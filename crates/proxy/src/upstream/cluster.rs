@@ -44,10 +44,10 @@ pub(crate) struct Pool {
 impl WorkerCluster {
     /// The worker's form of a cluster. Pools of hosts that stay are taken over, unless the connection settings changed.
     pub(crate) fn adopt(cluster: &Arc<Cluster>, previous: Option<&Rc<Self>>, worker: usize, rng: &mut Rng) -> Rc<Self> {
-        if let Some(previous) = previous {
-            if Arc::ptr_eq(&previous.cluster, cluster) {
-                return previous.clone();
-            }
+        if let Some(previous) = previous
+            && Arc::ptr_eq(&previous.cluster, cluster)
+        {
+            return previous.clone();
         }
         let keep = previous.filter(|previous| Arc::ptr_eq(&previous.cluster.config, &cluster.config));
         let hosts = cluster.endpoints.hosts.iter().map(|endpoint| {

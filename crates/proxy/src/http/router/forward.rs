@@ -71,8 +71,8 @@ impl Deadlines {
 
 /// How one attempt ended.
 enum Attempt {
-    /// The head of a response is in `scratch.response`.
-    Response(ResponseFraming, UpstreamConnection),
+    /// The head of a response is in `scratch.response`; its body comes on the attempt's connection.
+    Response(ResponseFraming),
     /// The attempt failed before a response.
     Reset(Reset),
     /// A timeout of the whole request passed.
@@ -133,38 +133,36 @@ pub(crate) async fn forward<'v>(
         info.upstream_host = Some(&host.endpoint.address.text);
         deadlines.attempt = per_try_deadline(route, &body);
         let active = host.begin_request();
-        let outcome = attempt(cx, down, scratch, info, cluster, host, &mut body, &mut deadlines, route).await;
-        let mut wish = None;
-        let outcome = match outcome {
-            Attempt::Response(framing, up) => {
-                if retries.wants_response(&scratch.response) {
-                    wish = Some(None);
-                }
-                Attempt::Response(framing, up)
+        let mut up = None;
+        let outcome = match connect(cx, down, cluster, host, &body, &deadlines).await {
+            Ok(connection) => {
+                let up = up.insert(connection);
+                attempt(cx, down, scratch, info, cluster, host, up, &mut body, &mut deadlines, route).await
             }
+            Err(failed) => failed,
+        };
+        let wants_retry = match &outcome {
+            Attempt::Response(_) => retries.wants_response(&scratch.response),
             Attempt::Reset(reset) => {
                 host.endpoint.state.errors.fetch_add(1, Ordering::Relaxed);
-                if retries.wants_reset(reset) {
-                    wish = Some(Some(reset));
-                }
-                Attempt::Reset(reset)
+                retries.wants_reset(*reset)
             }
-            other => other,
+            _ => false,
         };
-        if wish.is_some() {
+        if wants_retry {
             if body.replay().is_none() {
                 counters.retry_or_shadow_abandoned.inc();
             } else if retries.is_exhausted() {
                 counters.upstream_rq_retry_limit_exceeded.inc();
                 info.flags.raise(Flag::UpstreamRetryLimitExceeded);
             } else {
-                if let Attempt::Response(..) = &outcome {
+                if let Attempt::Response(_) = &outcome {
                     if scratch.response.status() >= 500 {
                         host.endpoint.state.errors.fetch_add(1, Ordering::Relaxed);
                     }
                     counters.count_retried(scratch.response.status());
                 }
-                drop(outcome);
+                drop(up);
                 drop(active);
                 tried.push(index);
                 counters.upstream_rq_retry.inc();
@@ -182,24 +180,24 @@ pub(crate) async fn forward<'v>(
                     }
                 }
             }
-        } else if info.attempts > 1 && matches!(outcome, Attempt::Response(..)) {
+        } else if info.attempts > 1 && matches!(outcome, Attempt::Response(_)) {
             counters.upstream_rq_retry_success.inc();
         }
-        return match outcome {
-            Attempt::Response(framing, up) => {
+        return match (outcome, up) {
+            (Attempt::Response(framing), Some(up)) => {
                 respond(cx, down, scratch, info, routed, cluster, host, body, deadlines, framing, up, active).await
             }
-            Attempt::Reset(reset) => {
+            (Attempt::Reset(reset), _) => {
                 let reply = reset_reply(reset, info);
                 take_rest(down, scratch, info, &mut body).await;
                 answered_locally(cx, cluster, reply)
             }
-            Attempt::Timeout(reply) => answered_locally(cx, cluster, reply),
-            Attempt::DownstreamGone => {
+            (Attempt::Timeout(reply), _) => answered_locally(cx, cluster, reply),
+            (Attempt::DownstreamGone | Attempt::Response(_), _) => {
                 downstream_gone(info);
                 Forwarded::Broken
             }
-            Attempt::BadRequestBody(reply) => Forwarded::Reply(reply),
+            (Attempt::BadRequestBody(reply), _) => Forwarded::Reply(reply),
         };
     }
 }
@@ -302,6 +300,61 @@ pub(crate) fn number(value: u64, space: &mut [u8; 20]) -> &[u8] {
     }
 }
 
+/// A connection to the host: an idle one of the pool, or a new one.
+async fn connect(
+    cx: &Cx<'_>,
+    down: &mut Downstream,
+    cluster: &Rc<WorkerCluster>,
+    host: &WorkerHost,
+    body: &RequestBody,
+    deadlines: &Deadlines,
+) -> Result<UpstreamConnection, Attempt> {
+    if let Some(connection) = host.checkout() {
+        return Ok(connection);
+    }
+    let counters = cluster.counters();
+    counters.upstream_rq_pending_total.inc();
+    let _pending = InFlight::begin(&counters.upstream_rq_pending_active);
+    let connecting = UpstreamConnection::connect(cluster, &host.endpoint, deadlines.next());
+    tokio::pin!(connecting);
+    let connected = std::future::poll_fn(|task| {
+        if let Poll::Ready(connected) = connecting.as_mut().poll(task) {
+            return Poll::Ready(Some(connected));
+        }
+        client_left(down, body, task).map(|()| None)
+    });
+    let error = match connected.await {
+        Some(Ok(connection)) => return Ok(connection),
+        Some(Err(error)) => error,
+        None => return Err(Attempt::DownstreamGone),
+    };
+    counters.upstream_rq_pending_failure_eject.inc();
+    let now = Instant::now();
+    if deadlines.route.is_some_and(|deadline| now >= deadline) {
+        counters.upstream_rq_timeout.inc();
+        return Err(Attempt::Timeout(route_timeout()));
+    }
+    if deadlines.idle.is_some_and(|(timeout, since)| now >= since + timeout) {
+        cx.http.downstream_rq_idle_timeout.inc();
+        return Err(Attempt::Timeout(idle_timeout(body.finished)));
+    }
+    Err(Attempt::Reset(match error {
+        ConnectError::Timeout => Reset::plain(retry::ResetKind::ConnectTimeout),
+        ConnectError::Failed(error) => Reset::connect_failure(&error),
+    }))
+}
+
+/// Ready when the client of a complete request closes its connection. Requests that it sends ahead are left waiting.
+fn client_left(down: &mut Downstream, body: &RequestBody, task: &mut std::task::Context<'_>) -> Poll<()> {
+    if !body.finished || !down.buffer.is_empty() || down.at_end {
+        return Poll::Pending;
+    }
+    match down.poll_read(task) {
+        Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(()),
+        _ => Poll::Pending,
+    }
+}
+
 #[expect(clippy::too_many_arguments, reason = "one attempt touches the whole of the request; a struct would only hide it")]
 async fn attempt<'v>(
     cx: &Cx<'v>,
@@ -310,32 +363,12 @@ async fn attempt<'v>(
     info: &mut StreamInfo<'v>,
     cluster: &Rc<WorkerCluster>,
     host: &WorkerHost,
+    up: &mut UpstreamConnection,
     body: &mut RequestBody,
     deadlines: &mut Deadlines,
     route: &Forward,
 ) -> Attempt {
     let counters = cluster.counters();
-    let mut up = match host.checkout() {
-        Some(connection) => connection,
-        None => {
-            counters.upstream_rq_pending_total.inc();
-            let _pending = InFlight::begin(&counters.upstream_rq_pending_active);
-            match UpstreamConnection::connect(cluster, &host.endpoint, deadlines.next()).await {
-                Ok(connection) => connection,
-                Err(error) => {
-                    counters.upstream_rq_pending_failure_eject.inc();
-                    if deadlines.route.is_some_and(|deadline| Instant::now() >= deadline) {
-                        counters.upstream_rq_timeout.inc();
-                        return Attempt::Timeout(route_timeout());
-                    }
-                    return Attempt::Reset(match error {
-                        ConnectError::Timeout => Reset::plain(retry::ResetKind::ConnectTimeout),
-                        ConnectError::Failed(error) => Reset::connect_failure(&error),
-                    });
-                }
-            }
-        }
-    };
     up.count.begin_request();
     info.upstream_local = Some(up.local);
     let Some(replay) = body.replay() else {
@@ -349,7 +382,7 @@ async fn attempt<'v>(
     loop {
         let mut transfer = Transfer {
             down: &mut *down,
-            up: &mut up,
+            up: &mut *up,
             body: &mut *body,
             to_upstream: &mut scratch.to_upstream,
             to_client: &mut scratch.to_client,
@@ -399,7 +432,7 @@ async fn attempt<'v>(
                         h1::write_response_head(&scratch.response, BodyLength::Empty, false, out);
                     }
                 }
-                Ok(Some(framing)) => return Attempt::Response(framing, up),
+                Ok(Some(framing)) => return Attempt::Response(framing),
                 Err(_) => {
                     counters.upstream_cx_protocol_error.inc();
                     return Attempt::Reset(Reset::plain(retry::ResetKind::ProtocolError));
@@ -457,10 +490,8 @@ async fn pause(down: &mut Downstream, deadlines: &Deadlines, body: &RequestBody,
     let until = Instant::now() + wait;
     let timeout = deadlines.route.filter(|deadline| *deadline < until);
     std::future::poll_fn(|cx| {
-        if body.finished && down.buffer.is_empty() && !down.at_end {
-            if let Poll::Ready(Ok(0) | Err(_)) = down.poll_read(cx) {
-                return Poll::Ready(Paused::DownstreamGone);
-            }
+        if client_left(down, body, cx).is_ready() {
+            return Poll::Ready(Paused::DownstreamGone);
         }
         let over = if timeout.is_some() { Paused::Timeout } else { Paused::Over };
         down.alarm.poll(Some(timeout.unwrap_or(until)), cx).map(|()| over)
