@@ -322,3 +322,6 @@ fn merge(path: &mut Vec<u8>) {
         stays
     });
 }
+
+#[cfg(test)]
+mod tests;

@@ -186,3 +186,6 @@ fn push_literal(segments: &mut Vec<Segment>, literal: &mut String) {
         segments.push(Segment::Literal(std::mem::take(literal).into_bytes().into()));
     }
 }
+
+#[cfg(test)]
+mod tests;

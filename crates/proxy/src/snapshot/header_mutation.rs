@@ -242,3 +242,6 @@ fn action(option: &core_v3::HeaderValueOption) -> Result<AppendAction, Invalid> 
         (None, Action::OverwriteIfExists) => Ok(AppendAction::OverwriteIfExists),
     }
 }
+
+#[cfg(test)]
+mod tests;

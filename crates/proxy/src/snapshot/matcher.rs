@@ -444,3 +444,6 @@ fn starts_with_ignoring_case(text: &[u8], prefix: &[u8]) -> bool {
 fn integer(value: &[u8]) -> Option<i64> {
     str::from_utf8(value.trim_ascii()).ok()?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,8 @@ use crate::stats::ClusterStats;
 pub mod build;
 pub mod cluster;
 pub(crate) mod fields;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod format;
 pub mod hcm;
 pub mod header_mutation;

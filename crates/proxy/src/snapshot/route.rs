@@ -19,8 +19,8 @@ use prost_types::Any;
 
 pub use action::{DirectResponse, Redirect, RedirectPath, RedirectScheme};
 pub use forward::{
-    ClusterName, ClusterSpecifier, Forward, GrpcTimeout, HashPolicy, HashSource, HostRewrite, InternalRedirect, Mirror,
-    PathRewrite, Priority, Upgrade, WeightedCluster, WeightedClusters,
+    ClusterName, ClusterSpecifier, CookieAttribute, Forward, GrpcTimeout, HashPolicy, HashSource, HostRewrite,
+    InternalRedirect, Mirror, PathRewrite, Priority, Upgrade, WeightedCluster, WeightedClusters,
 };
 pub use retry::{RateLimitedBackOff, ResetHeader, ResetHeaderFormat, RetryOn, RetryPolicy};
 
@@ -438,3 +438,6 @@ fn without_port(host: &[u8]) -> &[u8] {
 fn is_grpc(request: &Head) -> bool {
     crate::http::reply::is_grpc(request)
 }
+
+#[cfg(test)]
+mod tests;

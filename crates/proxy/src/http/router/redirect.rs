@@ -79,3 +79,6 @@ fn push_path(redirect: &Redirect, matcher: &PathMatcher, path: &[u8], out: &mut 
         out.truncate(start + mark);
     }
 }
+
+#[cfg(test)]
+mod tests;

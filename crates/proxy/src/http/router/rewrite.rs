@@ -82,3 +82,6 @@ pub(super) fn push_prefix_rewritten(matcher: &PathMatcher, path: &[u8], prefix: 
     out.extend_from_slice(prefix);
     out.extend_from_slice(&path[matched..]);
 }
+
+#[cfg(test)]
+mod tests;

@@ -110,3 +110,6 @@ impl<'v> Routed<'v> {
         levels.into_iter().filter(|mutations| !mutations.is_empty())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,11 @@
 //! What JSON line does a JSON format give for a stream?
 //!
 //! One line per stream, keys sorted. A value that is exactly one operator keeps its type: numbers are numbers, and what
-//! is missing is `null`. In any other text a missing value is `-`.
+//! is missing is `null`, or left out if the configuration wants that.
 
 use prost_types::value::Kind;
 
-use super::{Command, Format, FormatContext, FormatError, Segment};
+use super::{Command, Empty, Format, FormatContext, FormatError, Segment};
 
 /// Deepest nesting of a JSON format.
 const MAX_DEPTH: usize = 32;
@@ -13,147 +13,177 @@ const MAX_DEPTH: usize = 32;
 /// A parsed JSON format.
 #[derive(Debug)]
 pub struct JsonFormat {
-    pieces: Vec<Piece>,
+    root: Node,
+    omit_empty: bool,
 }
 
 #[derive(Debug)]
-enum Piece {
+enum Node {
+    Null,
     /// JSON as it stands in the line.
     Literal(Vec<u8>),
     /// A value with its own type.
     Value(Command),
     /// A string of several parts.
     Text(Format),
+    /// Keys as JSON with their colon, and values.
+    Object(Vec<(Vec<u8>, Node)>),
+    List(Vec<Node>),
 }
 
 impl JsonFormat {
-    /// Reads Envoy's `json_format`: strings are formats, other values stand for themselves.
+    /// Reads Envoy's `json_format`: strings are formats, other values stand for themselves. With `omit_empty_values` a
+    /// missing value is left out instead of being `null`, and is nothing in a text instead of a `-`.
     ///
     /// # Errors
     /// A string that is no format, with its key; nesting of more than 32 levels.
+    pub fn build(fields: &prost_types::Struct, omit_empty_values: bool) -> Result<Self, FormatError> {
+        Ok(Self { root: object(fields, 0)?, omit_empty: omit_empty_values })
+    }
+
+    /// [`Self::build`] that leaves nothing out.
+    ///
+    /// # Errors
+    /// As [`Self::build`].
     pub fn parse(fields: &prost_types::Struct) -> Result<Self, FormatError> {
-        let mut format = Self { pieces: Vec::new() };
-        format.object(fields, 0)?;
-        format.literal(b"\n");
-        Ok(format)
+        Self::build(fields, false)
     }
 
     /// Appends the line for a stream, with its line feed.
     pub fn render(&self, cx: &FormatContext<'_>, out: &mut Vec<u8>) {
-        for piece in &self.pieces {
-            match piece {
-                Piece::Literal(json) => out.extend_from_slice(json),
-                Piece::Value(command) => render_value(command, cx, out),
-                Piece::Text(format) => {
-                    out.push(b'"');
-                    let start = out.len();
-                    format.render(cx, super::Empty::Dash, out);
-                    escape_from(start, out);
-                    out.push(b'"');
-                }
-            }
+        if !self.root.render(cx, self.omit_empty, out) {
+            out.extend_from_slice(b"{}");
         }
-    }
-
-    fn literal(&mut self, json: &[u8]) {
-        if let Some(Piece::Literal(before)) = self.pieces.last_mut() {
-            before.extend_from_slice(json);
-        } else {
-            self.pieces.push(Piece::Literal(json.to_vec()));
-        }
-    }
-
-    fn string(&mut self, text: &str) {
-        let mut json = vec![b'"'];
-        json.extend_from_slice(text.as_bytes());
-        escape_from(1, &mut json);
-        json.push(b'"');
-        self.literal(&json);
-    }
-
-    fn object(&mut self, fields: &prost_types::Struct, depth: usize) -> Result<(), FormatError> {
-        if depth > MAX_DEPTH {
-            return Err(FormatError { message: format!("a JSON format has at most {MAX_DEPTH} levels") });
-        }
-        self.literal(b"{");
-        // The fields of a struct are a sorted map.
-        for (index, (key, value)) in fields.fields.iter().enumerate() {
-            if index > 0 {
-                self.literal(b",");
-            }
-            self.string(key);
-            self.literal(b":");
-            self.value(value, depth).map_err(|error| FormatError { message: format!("{key}: {}", error.message) })?;
-        }
-        self.literal(b"}");
-        Ok(())
-    }
-
-    fn value(&mut self, value: &prost_types::Value, depth: usize) -> Result<(), FormatError> {
-        match &value.kind {
-            None | Some(Kind::NullValue(_)) => self.literal(b"null"),
-            Some(Kind::BoolValue(value)) => self.literal(if *value { b"true" } else { b"false" }),
-            Some(Kind::NumberValue(number)) => self.number(*number),
-            Some(Kind::StringValue(text)) => self.format(text)?,
-            Some(Kind::StructValue(fields)) => self.object(fields, depth + 1)?,
-            Some(Kind::ListValue(list)) => {
-                if depth > MAX_DEPTH {
-                    return Err(FormatError { message: format!("a JSON format has at most {MAX_DEPTH} levels") });
-                }
-                self.literal(b"[");
-                for (index, value) in list.values.iter().enumerate() {
-                    if index > 0 {
-                        self.literal(b",");
-                    }
-                    self.value(value, depth + 1)?;
-                }
-                self.literal(b"]");
-            }
-        }
-        Ok(())
-    }
-
-    fn number(&mut self, number: f64) {
-        let json = serde_json::Number::from_f64(number).map_or_else(|| "null".to_owned(), |number| number.to_string());
-        // 1.0 is written as 1.
-        self.literal(json.strip_suffix(".0").unwrap_or(&json).as_bytes());
-    }
-
-    fn format(&mut self, text: &str) -> Result<(), FormatError> {
-        let mut format = Format::parse(text)?;
-        if let Some(constant) = format.constant() {
-            let constant = String::from_utf8_lossy(constant).into_owned();
-            self.string(&constant);
-            return Ok(());
-        }
-        match (format.segments.pop(), format.segments.is_empty()) {
-            (Some(Segment::Operator(command)), true) => self.pieces.push(Piece::Value(command)),
-            (last, _) => {
-                format.segments.extend(last);
-                self.pieces.push(Piece::Text(format));
-            }
-        }
-        Ok(())
+        out.push(b'\n');
     }
 }
 
-fn render_value(command: &Command, cx: &FormatContext<'_>, out: &mut Vec<u8>) {
-    let before = out.len();
-    if command.operator.is_number() {
-        if !command.render(cx, out) {
-            out.extend_from_slice(b"null");
+impl Node {
+    /// Appends the value; `false` if it is to be left out, and nothing was appended.
+    fn render(&self, cx: &FormatContext<'_>, omit_empty: bool, out: &mut Vec<u8>) -> bool {
+        let start = out.len();
+        match self {
+            Self::Null => return push_null(omit_empty, out),
+            Self::Literal(json) => out.extend_from_slice(json),
+            Self::Value(command) if command.operator.is_number() => {
+                return command.render(cx, out) || push_null(omit_empty, out);
+            }
+            Self::Value(command) => {
+                out.push(b'"');
+                if !command.render(cx, out) {
+                    out.truncate(start);
+                    return push_null(omit_empty, out);
+                }
+                escape_from(start + 1, out);
+                out.push(b'"');
+            }
+            Self::Text(format) => {
+                out.push(b'"');
+                format.render(cx, if omit_empty { Empty::Blank } else { Empty::Dash }, out);
+                escape_from(start + 1, out);
+                out.push(b'"');
+            }
+            Self::Object(fields) => {
+                out.push(b'{');
+                for (key, value) in fields {
+                    let before = out.len();
+                    if before > start + 1 {
+                        out.push(b',');
+                    }
+                    out.extend_from_slice(key);
+                    if !value.render(cx, omit_empty, out) {
+                        out.truncate(before);
+                    }
+                }
+                if omit_empty && out.len() == start + 1 {
+                    out.truncate(start);
+                    return false;
+                }
+                out.push(b'}');
+            }
+            Self::List(values) => {
+                out.push(b'[');
+                for value in values {
+                    let before = out.len();
+                    if before > start + 1 {
+                        out.push(b',');
+                    }
+                    if !value.render(cx, omit_empty, out) {
+                        out.truncate(before);
+                    }
+                }
+                out.push(b']');
+            }
         }
-        return;
+        true
     }
-    out.push(b'"');
-    let start = out.len();
-    if command.render(cx, out) {
-        escape_from(start, out);
-        out.push(b'"');
-    } else {
-        out.truncate(before);
+}
+
+fn push_null(omit: bool, out: &mut Vec<u8>) -> bool {
+    if !omit {
         out.extend_from_slice(b"null");
     }
+    !omit
+}
+
+fn object(fields: &prost_types::Struct, depth: usize) -> Result<Node, FormatError> {
+    check_depth(depth)?;
+    // The fields of a struct are a sorted map.
+    let fields = fields.fields.iter().map(|(key, value)| {
+        let mut json = string(key);
+        json.push(b':');
+        let value = node(value, depth).map_err(|error| FormatError { message: format!("{key}: {}", error.message) })?;
+        Ok((json, value))
+    });
+    fields.collect::<Result<_, _>>().map(Node::Object)
+}
+
+fn node(value: &prost_types::Value, depth: usize) -> Result<Node, FormatError> {
+    Ok(match &value.kind {
+        None | Some(Kind::NullValue(_)) => Node::Null,
+        Some(Kind::BoolValue(value)) => Node::Literal(if *value { b"true".to_vec() } else { b"false".to_vec() }),
+        Some(Kind::NumberValue(number)) => match serde_json::Number::from_f64(*number) {
+            // 1.0 is written as 1.
+            Some(number) => Node::Literal(number.to_string().trim_end_matches(".0").as_bytes().to_vec()),
+            None => Node::Null,
+        },
+        Some(Kind::StringValue(text)) => text_node(text)?,
+        Some(Kind::StructValue(fields)) => object(fields, depth + 1)?,
+        Some(Kind::ListValue(list)) => {
+            check_depth(depth)?;
+            Node::List(list.values.iter().map(|value| node(value, depth + 1)).collect::<Result<_, _>>()?)
+        }
+    })
+}
+
+fn check_depth(depth: usize) -> Result<(), FormatError> {
+    if depth > MAX_DEPTH {
+        return Err(FormatError { message: format!("a JSON format has at most {MAX_DEPTH} levels") });
+    }
+    Ok(())
+}
+
+fn text_node(text: &str) -> Result<Node, FormatError> {
+    let mut format = Format::parse(text)?;
+    if let Some(constant) = format.constant() {
+        return Ok(Node::Literal(string(&String::from_utf8_lossy(constant))));
+    }
+    match (format.segments.pop(), format.segments.is_empty()) {
+        (Some(Segment::Operator(command)), true) => Ok(Node::Value(command)),
+        (last, _) => {
+            format.segments.extend(last);
+            Ok(Node::Text(format))
+        }
+    }
+}
+
+/// A text as a JSON string.
+fn string(text: &str) -> Vec<u8> {
+    let mut json = vec![b'"'];
+    json.extend_from_slice(text.as_bytes());
+    escape_from(1, &mut json);
+    json.push(b'"');
+    json
 }
 
 /// Escapes what was appended from `start` on, so that it may stand in a JSON string (RFC 8259 section 7). As in Envoy a text

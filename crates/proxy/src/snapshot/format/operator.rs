@@ -244,6 +244,7 @@ impl Operator {
             let optional = command.name.contains("_CERT_V_");
             return match command.argument {
                 None | Some("") if !optional => Err("an argument in parentheses is required".into()),
+                Some(argument) if command.name == "METADATA" => metadata(argument),
                 _ => Ok(Self::Constant(None)),
             };
         }
@@ -258,6 +259,10 @@ impl Operator {
         match command.name {
             "START_TIME" => time_format(argument).map(Self::StartTime),
             "EMIT_TIME" => time_format(argument).map(Self::EmitTime),
+            // A pseudo header that does not exist has no value.
+            "REQ" | "REQUEST_HEADER" if argument.starts_with(':') && HeaderName::parse(argument).is_err() => {
+                Ok(Self::Constant(None))
+            }
             "REQ" | "REQUEST_HEADER" => {
                 let (name, alternative) = header_names(required()?)?;
                 Ok(Self::Request { name, alternative, query: true })
@@ -589,6 +594,18 @@ fn time_format(argument: &str) -> Result<TimeFormat, String> {
         return Err("a time must not contain a line feed".into());
     }
     Ok(TimeFormat::parse(argument))
+}
+
+/// `TYPE:namespace:key`; of none of the types there is anything yet.
+fn metadata(argument: &str) -> Result<Operator, String> {
+    const TYPES: [&str; 7] =
+        ["DYNAMIC", "CLUSTER", "ROUTE", "UPSTREAM_HOST", "LISTENER", "LISTENER_FILTER_CHAIN", "VIRTUAL_HOST"];
+    let kind = argument.split(':').next().unwrap_or_default();
+    if TYPES.contains(&kind) {
+        Ok(Operator::Constant(None))
+    } else {
+        Err(format!("`{kind}` is no type of metadata; there are {}", TYPES.join(", ")))
+    }
 }
 
 /// `X` or `X?Y`: a header, or another one if the first is missing.

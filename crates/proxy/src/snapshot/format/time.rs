@@ -312,7 +312,10 @@ impl Civil {
     fn render_short_fraction(&self, point: bool, out: &mut Vec<u8>) {
         if self.nanos == 0 {
             // `%E*f` is a zero then, `%E*S` ends with the seconds.
-            return if point { () } else { out.push(b'0') };
+            if !point {
+                out.push(b'0');
+            }
+            return;
         }
         if point {
             out.push(b'.');

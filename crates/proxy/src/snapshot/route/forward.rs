@@ -159,12 +159,21 @@ pub enum HashSource {
         /// `Path` of a made-up cookie.
         path: Box<[u8]>,
         /// Further attributes of a made-up cookie.
-        attributes: Vec<(Box<[u8]>, Box<[u8]>)>,
+        attributes: Vec<CookieAttribute>,
     },
     /// The client's address without its port.
     SourceIp,
     /// The first value of a query parameter.
     QueryParameter(Box<[u8]>),
+}
+
+/// An attribute of a cookie that is made up: `name=value`, or `name` if the value is empty.
+#[derive(Debug)]
+pub struct CookieAttribute {
+    /// Its name.
+    pub name: Box<[u8]>,
+    /// Its value.
+    pub value: Box<[u8]>,
 }
 
 /// A cluster that gets a copy of the request; Envoy's `RequestMirrorPolicy`.
@@ -515,7 +524,10 @@ fn hash_policy(message: &route_v3::route_action::HashPolicy) -> Result<HashPolic
             attributes: cookie
                 .attributes
                 .iter()
-                .map(|attribute| (attribute.name.as_bytes().into(), attribute.value.as_bytes().into()))
+                .map(|attribute| CookieAttribute {
+                    name: attribute.name.as_bytes().into(),
+                    value: attribute.value.as_bytes().into(),
+                })
                 .collect(),
         },
         Some(PolicySpecifier::ConnectionProperties(properties)) if properties.source_ip => HashSource::SourceIp,
