@@ -1,5 +1,7 @@
 //! Does the admin interface of a running proxy tell what the proxy does?
 
+#![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
+
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
