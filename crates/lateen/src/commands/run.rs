@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use lateen_config::Severity;
+use lateen_config::{Diagnostic, Severity};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::local_scope;
@@ -32,6 +32,7 @@ async fn serve(arguments: RunArguments) -> anyhow::Result<ExitCode> {
     };
     let (mut session, effect) = Session::start(options).await?;
     greet(&session, &effect, http_proxy_port);
+    let mut known = effect.diagnostics;
     let stopped = session.stopped();
     tokio::pin!(stopped);
     loop {
@@ -40,7 +41,10 @@ async fn serve(arguments: RunArguments) -> anyhow::Result<ExitCode> {
             _ = terminate.recv() => break,
             () = &mut stopped => break,
             effect = session.next() => match effect {
-                Ok(effect) => tell(&session, &effect, http_proxy_port),
+                Ok(effect) => {
+                    tell(&session, &effect, &known, http_proxy_port);
+                    known = effect.diagnostics;
+                }
                 Err(error) => report::attention(&format!("{error:#}; the configuration in force stays")),
             },
         }
@@ -56,7 +60,7 @@ pub(crate) fn workers(asked: Option<usize>) -> usize {
 }
 
 fn greet(session: &Session, effect: &Effect, http_proxy_port: Option<u16>) {
-    report_problems(session, effect);
+    report_problems(session, effect, &[]);
     let problems = report::count(&effect.diagnostics, effect.applied.rejections.len());
     let version = env!("CARGO_PKG_VERSION");
     let text = format!("lateen {version}: {} objects from {} files, {problems}", effect.objects, effect.files);
@@ -78,8 +82,8 @@ fn show(all: &[Listening]) {
     }
 }
 
-fn tell(session: &Session, effect: &Effect, http_proxy_port: Option<u16>) {
-    report_problems(session, effect);
+fn tell(session: &Session, effect: &Effect, known: &[Diagnostic], http_proxy_port: Option<u16>) {
+    report_problems(session, effect, known);
     let mut parts = Vec::new();
     for (verb, subjects) in
         [("added", &effect.changes.added), ("changed", &effect.changes.changed), ("removed", &effect.changes.removed)]
@@ -91,7 +95,7 @@ fn tell(session: &Session, effect: &Effect, http_proxy_port: Option<u16>) {
         }
     }
     if parts.is_empty() {
-        parts.push("nothing that counts changed".to_owned());
+        parts.push("no object changed".to_owned());
     }
     let millis = effect.took.as_secs_f64() * 1000.0;
     let text = format!("{}; in effect after {millis:.1} ms", parts.join(", "));
@@ -103,8 +107,11 @@ fn tell(session: &Session, effect: &Effect, http_proxy_port: Option<u16>) {
     }
     if effect.changes.kept > 0 {
         report::attention(&format!(
-            "{} object(s) stay in their last good form until the errors above are gone",
-            effect.changes.kept
+            "{} stay in their last good form until the errors above are gone",
+            match effect.changes.kept {
+                1 => "1 object".to_owned(),
+                kept => format!("{kept} objects"),
+            }
         ));
     }
     if session.listeners_changed() {
@@ -117,8 +124,18 @@ fn is_clean(effect: &Effect) -> bool {
         && effect.diagnostics.iter().all(|diagnostic| diagnostic.severity == Severity::Info)
 }
 
-fn report_problems(session: &Session, effect: &Effect) {
-    report::diagnostics(&effect.diagnostics, |path| session.file(path));
+/// Errors, and warnings that were not there before; where they are in the file does not make them new.
+fn report_problems(session: &Session, effect: &Effect, known: &[Diagnostic]) {
+    let same = |one: &Diagnostic, other: &Diagnostic| {
+        (one.code, &one.message, &one.object, &one.path) == (other.code, &other.message, &other.object, &other.path)
+    };
+    let news: Vec<Diagnostic> = effect
+        .diagnostics
+        .iter()
+        .filter(|diagnostic| diagnostic.is_error() || !known.iter().any(|known| same(known, diagnostic)))
+        .cloned()
+        .collect();
+    report::diagnostics(&news, |path| session.file(path));
     report::rejections(&effect.applied.rejections);
     for hidden in &effect.hidden {
         report::attention(&format!(
