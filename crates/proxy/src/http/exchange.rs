@@ -163,6 +163,10 @@ pub(crate) async fn run(
         Forwarded::Reply(reply) => {
             let complete =
                 info.request_duration.is_some() || matches!(framing.body, BodyLength::Empty | BodyLength::Fixed(0));
+            if !complete {
+                cx.http.downstream_rq_response_before_rq_complete.inc();
+                cx.http.downstream_rq_rx_reset.inc();
+            }
             reply_locally(&cx, down, scratch, &mut info, routed.as_ref(), reply, complete).await
         }
         Forwarded::Sent { close } if close || cx.last => After::Close,

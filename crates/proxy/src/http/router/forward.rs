@@ -407,6 +407,7 @@ async fn attempt<'v>(
             }
             Event::DownstreamGone => return Attempt::DownstreamGone,
             Event::BadRequestBody(error) => {
+                cx.http.downstream_cx_protocol_error.inc();
                 let refusal = error.refusal();
                 let reply = LocalReply::text(refusal.status, refusal.body, refusal.details);
                 return Attempt::BadRequestBody(reply.flagged(Flag::DownstreamProtocolError).closing());
@@ -432,7 +433,12 @@ async fn attempt<'v>(
                         h1::write_response_head(&scratch.response, BodyLength::Empty, false, out);
                     }
                 }
-                Ok(Some(framing)) => return Attempt::Response(framing),
+                Ok(Some(framing)) => {
+                    if !framing.keep_alive && framing.body != BodyLength::UntilClose {
+                        counters.upstream_cx_close_notify.inc();
+                    }
+                    return Attempt::Response(framing);
+                }
                 Err(_) => {
                     counters.upstream_cx_protocol_error.inc();
                     return Attempt::Reset(Reset::plain(retry::ResetKind::ProtocolError));
@@ -601,7 +607,10 @@ async fn respond<'v>(
     info.bytes_sent = response.sent;
     counters.record_response_time(info.started.elapsed().saturating_sub(info.request_duration.unwrap_or_default()), cx.internal);
     drop(active);
-    up.count.end_request();
+    if framing.keep_alive {
+        // Envoy counts a connection that the upstream wants closed as one that goes down with its request.
+        up.count.end_request();
+    }
     let complete = body.is_complete();
     let reusable = framing.keep_alive
         && complete
