@@ -161,9 +161,10 @@ impl Builder {
             let Some(assignment) = assignment else { continue };
             let previous = self.clusters.get(name);
             if previous.is_some_and(|built| {
+                let by_name = matches!(built.cluster.config.discovery, Discovery::StrictDns | Discovery::LogicalDns);
                 built.version == resource.version
                     && built.assignment == assignment.version()
-                    && built.resolution == self.resolution
+                    && (!by_name || built.resolution == self.resolution)
             }) {
                 continue;
             }
