@@ -44,6 +44,8 @@ pub struct FormatError {
 #[derive(Debug, Default)]
 pub struct Format {
     segments: Vec<Segment>,
+    /// A missing value is nothing even in a log.
+    omit_empty: bool,
 }
 
 #[derive(Debug)]
@@ -92,7 +94,14 @@ impl Format {
         }
         literal.push_str(rest);
         push_literal(&mut segments, &mut literal);
-        Ok(Self { segments })
+        Ok(Self { segments, omit_empty: false })
+    }
+
+    /// With `omit_empty_values` a missing value is nothing even in a log.
+    #[must_use]
+    pub fn omitting_empty(mut self, omit_empty_values: bool) -> Self {
+        self.omit_empty = omit_empty_values;
+        self
     }
 
     /// The text, if it is the same for all streams.
@@ -111,7 +120,7 @@ impl Format {
             match segment {
                 Segment::Literal(text) => out.extend_from_slice(text),
                 Segment::Operator(command) => {
-                    if !command.render(cx, out) && empty == Empty::Dash {
+                    if !command.render(cx, out) && empty == Empty::Dash && !self.omit_empty {
                         out.push(b'-');
                     }
                 }

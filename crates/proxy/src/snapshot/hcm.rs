@@ -7,6 +7,7 @@ use std::time::Duration;
 use lateen_xds::envoy::config::accesslog::v3 as accesslog_v3;
 use lateen_xds::envoy::config::core::v3 as core_v3;
 use lateen_xds::envoy::extensions::access_loggers::file::v3 as file_v3;
+use lateen_xds::envoy::extensions::access_loggers::stream::v3 as stream_v3;
 use lateen_xds::envoy::extensions::filters::http::router::v3 as router_v3;
 use lateen_xds::envoy::extensions::filters::network::http_connection_manager::v3 as hcm_v3;
 
@@ -366,31 +367,47 @@ fn access_log(message: &accesslog_v3::AccessLog) -> Result<AccessLog, Invalid> {
             let format = log_format(file.access_log_format.as_ref()).map_err(|i| i.under("typed_config"))?;
             Ok(AccessLog { path: file.path.as_str().into(), format })
         }
-        STDOUT_LOG => Ok(AccessLog { path: "/dev/stdout".into(), format: LogFormat::Text(text_format(DEFAULT_FORMAT)?) }),
+        STDOUT_LOG => {
+            use stream_v3::stdout_access_log::AccessLogFormat;
+            let stdout: stream_v3::StdoutAccessLog = unpack(config, "typed_config")?;
+            let format = match &stdout.access_log_format {
+                Some(AccessLogFormat::LogFormat(format)) => substitution_format(format),
+                None => text_format(DEFAULT_FORMAT).map(LogFormat::Text),
+            };
+            Ok(AccessLog { path: "/dev/stdout".into(), format: format.map_err(|i| i.under("typed_config"))? })
+        }
         other => Err(Invalid::at("typed_config", format!("access logger {other} is not supported yet"))),
     }
 }
 
 fn log_format(message: Option<&file_v3::file_access_log::AccessLogFormat>) -> Result<LogFormat, Invalid> {
-    use core_v3::substitution_format_string::Format as Shape;
     use file_v3::file_access_log::AccessLogFormat;
     #[allow(deprecated, reason = "configurations of older releases use the format and json_format fields")]
     match message {
         None => Ok(LogFormat::Text(text_format(DEFAULT_FORMAT)?)),
         Some(AccessLogFormat::Format(text)) => Ok(LogFormat::Text(text_format(text)?)),
-        Some(AccessLogFormat::JsonFormat(fields) | AccessLogFormat::TypedJsonFormat(fields)) => json_format(fields),
-        Some(AccessLogFormat::LogFormat(format)) => match &format.format {
-            Some(Shape::TextFormat(text)) => Ok(LogFormat::Text(text_format(text)?)),
-            Some(Shape::JsonFormat(fields)) => json_format(fields),
-            Some(Shape::TextFormatSource(source)) => {
-                use core_v3::data_source::Specifier;
-                match &source.specifier {
-                    Some(Specifier::InlineString(text)) => Ok(LogFormat::Text(text_format(text)?)),
-                    _ => Err(Invalid::at("log_format.text_format_source", "only inline_string is supported".into())),
-                }
+        Some(AccessLogFormat::JsonFormat(fields) | AccessLogFormat::TypedJsonFormat(fields)) => {
+            json_format(fields, false)
+        }
+        Some(AccessLogFormat::LogFormat(format)) => substitution_format(format),
+    }
+}
+
+fn substitution_format(message: &core_v3::SubstitutionFormatString) -> Result<LogFormat, Invalid> {
+    use core_v3::substitution_format_string::Format as Shape;
+    let omit = message.omit_empty_values;
+    let text = |text: &str| Ok(LogFormat::Text(text_format(text)?.omitting_empty(omit)));
+    match &message.format {
+        Some(Shape::TextFormat(format)) => text(format),
+        Some(Shape::JsonFormat(fields)) => json_format(fields, omit),
+        Some(Shape::TextFormatSource(source)) => {
+            use core_v3::data_source::Specifier;
+            match &source.specifier {
+                Some(Specifier::InlineString(format)) => text(format),
+                _ => Err(Invalid::at("log_format.text_format_source", "only inline_string is supported".into())),
             }
-            _ => Err(Invalid::at("log_format", "a text or JSON format is required".into())),
-        },
+        }
+        _ => Err(Invalid::at("log_format", "a text or JSON format is required".into())),
     }
 }
 
@@ -398,8 +415,8 @@ fn text_format(text: &str) -> Result<Format, Invalid> {
     Format::parse(text).map_err(|error| Invalid::at("log_format", error.to_string()))
 }
 
-fn json_format(fields: &prost_types::Struct) -> Result<LogFormat, Invalid> {
-    JsonFormat::parse(fields)
+fn json_format(fields: &prost_types::Struct, omit_empty_values: bool) -> Result<LogFormat, Invalid> {
+    JsonFormat::build(fields, omit_empty_values)
         .map(LogFormat::Json)
         .map_err(|error| Invalid::at("log_format.json_format", error.to_string()))
 }

@@ -1,6 +1,7 @@
 //! The router: from a request to a route, and from a route to what is sent.
 
 pub(crate) mod forward;
+pub mod hash;
 pub mod redirect;
 pub(crate) mod retry;
 pub mod rewrite;

@@ -41,14 +41,6 @@ impl JsonFormat {
         Ok(Self { root: object(fields, 0)?, omit_empty: omit_empty_values })
     }
 
-    /// [`Self::build`] that leaves nothing out.
-    ///
-    /// # Errors
-    /// As [`Self::build`].
-    pub fn parse(fields: &prost_types::Struct) -> Result<Self, FormatError> {
-        Self::build(fields, false)
-    }
-
     /// Appends the line for a stream, with its line feed.
     pub fn render(&self, cx: &FormatContext<'_>, out: &mut Vec<u8>) {
         if !self.root.render(cx, self.omit_empty, out) {

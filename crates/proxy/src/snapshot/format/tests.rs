@@ -76,6 +76,12 @@ fn a_missing_value_is_a_dash_in_logs_and_nothing_in_headers() {
 }
 
 #[test]
+fn a_log_can_leave_missing_values_out() {
+    let format = Format::parse("a=%REQ(N)% b=%REQ(Y)% c=%RESPONSE_FLAGS%").unwrap().omitting_empty(true);
+    assert_eq!(rendered(&format, Empty::Dash), "a= b= c=-");
+}
+
+#[test]
 fn headers_of_the_response_are_the_first_of_their_lines() {
     assert_eq!(log("%RESP(X-UP)% %RESP(:STATUS)% %RESPONSE_HEADER(N?X-UP):1%"), "u1 200 u");
 }
