@@ -424,10 +424,10 @@ async fn attempt<'v>(
                         counters.upstream_cx_protocol_error.inc();
                         return Attempt::Reset(Reset::plain(retry::ResetKind::ProtocolError));
                     }
-                    counters.count_response(scratch.response.status(), cx.internal);
-                    cx.http.count_response(scratch.response.status());
                     // The first one is passed on where expectations are; further ones are dropped.
                     if interim == 1 && cx.manager.proxy_100_continue {
+                        counters.count_response(scratch.response.status(), cx.internal);
+                        cx.http.count_response(scratch.response.status());
                         scratch.response.remove_response_connection_headers(false);
                         let out = &mut scratch.to_client.bytes;
                         h1::write_response_head(&scratch.response, BodyLength::Empty, false, out);
