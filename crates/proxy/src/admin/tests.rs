@@ -66,7 +66,8 @@ fn set() -> XdsSet {
     let mut set = XdsSet::default();
     let cluster = json!({
         "name": "outbound|80||a.b", "alt_stat_name": "outbound|80||a.b;", "type": "EDS",
-        "eds_cluster_config": {"service_name": "svc-a", "eds_config": {"ads": {}, "resource_api_version": "V3"}}
+        "eds_cluster_config": {"service_name": "svc-a", "eds_config": {"ads": {}, "resource_api_version": "V3"}},
+        "circuit_breakers": {"thresholds": [{"priority": "DEFAULT", "max_requests": 2, "track_remaining": true}]}
     });
     set.insert::<lateen_xds::envoy::config::cluster::v3::Cluster>(lateen_xds::json::parse(cluster).unwrap(), vec![]);
     let assignment = json!({
@@ -159,7 +160,7 @@ fn clusters_are_told_as_envoy_told_the_same_ones() {
     let head = "outbound|80||a.b::observability_name::outbound|80||a.b;\n\
         outbound|80||a.b::default_priority::max_connections::1024\n\
         outbound|80||a.b::default_priority::max_pending_requests::1024\n\
-        outbound|80||a.b::default_priority::max_requests::1024\n\
+        outbound|80||a.b::default_priority::max_requests::2\n\
         outbound|80||a.b::default_priority::max_retries::3\n\
         outbound|80||a.b::high_priority::max_connections::1024\n\
         outbound|80||a.b::high_priority::max_pending_requests::1024\n\
@@ -216,7 +217,7 @@ fn clusters_as_json_have_envoys_members() {
     assert_eq!(
         cluster["circuit_breakers"]["thresholds"],
         json!([
-            {"max_connections": 1024, "max_pending_requests": 1024, "max_requests": 1024, "max_retries": 3},
+            {"max_connections": 1024, "max_pending_requests": 1024, "max_requests": 2, "max_retries": 3},
             {"priority": "HIGH", "max_connections": 1024, "max_pending_requests": 1024, "max_requests": 1024,
              "max_retries": 3}
         ])
@@ -499,6 +500,26 @@ fn a_filter_that_would_take_much_memory_is_refused() {
     let answer = get(&source(), "/stats?filter=(a{1000}){1000}");
     assert_eq!(answer.status, StatusCode::BAD_REQUEST);
     assert!(answer.body.starts_with("Invalid re2 regex: "), "{}", answer.body);
+}
+
+#[test]
+fn circuit_breakers_show_what_is_left_where_that_is_tracked() {
+    let source = source();
+    let counters = source.stats.cluster("outbound|80||a.b;");
+    counters.worker(0).upstream_rq_active.add(1);
+    counters.worker(0).upstream_cx_active.add(3);
+    let shown = || get(&source, "/stats?filter=circuit_breakers.*(rq_open|remaining)").body;
+    let name = "cluster.outbound|80||a.b;.circuit_breakers";
+    let lines = |open: u64, left: u64| {
+        format!(
+            "{name}.default.remaining_cx: 1021\n{name}.default.remaining_cx_pools: 18446744073709551615\n\
+             {name}.default.remaining_pending: 1024\n{name}.default.remaining_retries: 3\n\
+             {name}.default.remaining_rq: {left}\n{name}.default.rq_open: {open}\n{name}.high.rq_open: 0\n"
+        )
+    };
+    assert_eq!(shown(), lines(0, 1));
+    counters.worker(0).upstream_rq_active.add(2);
+    assert_eq!(shown(), lines(1, 0));
 }
 
 #[test]
