@@ -56,11 +56,7 @@ impl<'a> Head<'a> {
             }
             line_start = line_end + 1;
         }
-        if searched.len() == HEAD_LIMIT {
-            Err(Malformed)
-        } else {
-            Ok(None)
-        }
+        if searched.len() == HEAD_LIMIT { Err(Malformed) } else { Ok(None) }
     }
 
     /// Value of the first field called `name` (compared without case), trimmed.
@@ -69,8 +65,7 @@ impl<'a> Head<'a> {
         self.fields.split(|&b| b == b'\n').find_map(|line| {
             let (key, rest) = line.split_at_checked(name.len())?;
             let value = rest.strip_prefix(b":")?;
-            key.eq_ignore_ascii_case(name.as_bytes())
-                .then(|| value.trim_ascii())
+            key.eq_ignore_ascii_case(name.as_bytes()).then(|| value.trim_ascii())
         })
     }
 
@@ -98,11 +93,7 @@ impl<'a> Head<'a> {
     /// [`Malformed`] when the length is no decimal number.
     pub fn response_body(&self) -> Result<Body, Malformed> {
         let without_body = matches!(self.status()?, 100..=199 | 204 | 304);
-        Ok(if without_body {
-            Body(State::Length(0))
-        } else {
-            self.declared_body()?.unwrap_or(Body(State::UntilClose))
-        })
+        Ok(if without_body { Body(State::Length(0)) } else { self.declared_body()?.unwrap_or(Body(State::UntilClose)) })
     }
 
     /// Status code of a response's head.
@@ -282,12 +273,7 @@ mod tests {
     fn wrong_chunk_is_malformed() {
         let head = Head::parse(b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n");
         let head = head.unwrap().unwrap();
-        for wrong in [
-            &b"g\r\n"[..],
-            b"1\r\nxy",
-            b"11111111111111111\r\n",
-            b"0\r\n\rx",
-        ] {
+        for wrong in [&b"g\r\n"[..], b"1\r\nxy", b"11111111111111111\r\n", b"0\r\n\rx"] {
             let mut body = head.request_body().unwrap();
             assert_eq!(body.consume(wrong), Err(Malformed), "{wrong:?}");
         }

@@ -62,14 +62,8 @@ fn each_listener_names_itself() {
     for (index, name) in ["items", "other"].iter().enumerate() {
         assert_eq!(backend.addresses[index].0, *name);
         let answer = backend.exchange(index, "GET /300 HTTP/1.1\r\nConnection: close\r\n\r\n");
-        assert!(
-            answer.contains(&format!("\r\nx-backend: {name}\r\n")),
-            "{answer}"
-        );
-        assert!(
-            answer.contains("\r\ncontent-length: 300\r\n") && answer.ends_with(&"x".repeat(300)),
-            "{answer}"
-        );
+        assert!(answer.contains(&format!("\r\nx-backend: {name}\r\n")), "{answer}");
+        assert!(answer.contains("\r\ncontent-length: 300\r\n") && answer.ends_with(&"x".repeat(300)), "{answer}");
     }
 }
 
@@ -82,10 +76,7 @@ fn pipelined_requests_and_bodies_are_answered_in_order() {
          POST /2 HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n\
          GET /3 HTTP/1.1\r\nconnection: close\r\n\r\n",
     );
-    let lengths: Vec<_> = answer
-        .lines()
-        .filter_map(|line| line.strip_prefix("content-length: "))
-        .collect();
+    let lengths: Vec<_> = answer.lines().filter_map(|line| line.strip_prefix("content-length: ")).collect();
     assert_eq!(lengths, ["1", "2", "3"], "{answer}");
 }
 
@@ -99,52 +90,24 @@ fn nonsense_ends_the_connection_without_an_answer() {
 #[test]
 fn large_responses_arrive_whole_on_many_connections() {
     let backend = Backend::start(&["items"]);
-    let result = backend.latency(&[
-        "--path",
-        "/3000k",
-        "--requests",
-        "100",
-        "--connections",
-        "20",
-    ]);
-    assert!(
-        result.contains("\"completed\": 100, \"failed\": 0,"),
-        "{result}"
-    );
+    let result = backend.latency(&["--path", "/3000k", "--requests", "100", "--connections", "20"]);
+    assert!(result.contains("\"completed\": 100, \"failed\": 0,"), "{result}");
 }
 
 #[test]
 fn large_request_bodies_arrive_whole_on_many_connections() {
     let backend = Backend::start(&["items"]);
-    let result = backend.latency(&[
-        "--post",
-        "3000000",
-        "--requests",
-        "60",
-        "--connections",
-        "20",
-    ]);
-    assert!(
-        result.contains("\"completed\": 60, \"failed\": 0,"),
-        "{result}"
-    );
+    let result = backend.latency(&["--post", "3000000", "--requests", "60", "--connections", "20"]);
+    assert!(result.contains("\"completed\": 60, \"failed\": 0,"), "{result}");
 }
 
 #[test]
 fn open_loop_keeps_its_rate() {
     let backend = Backend::start(&["items"]);
     let result = backend.latency(&["--path", "/1k", "--rate", "500", "--seconds", "0.6"]);
-    assert!(
-        result.contains("\"completed\": 300, \"failed\": 0,"),
-        "{result}"
-    );
-    let seconds: f64 = result
-        .split("\"seconds\": ")
-        .nth(1)
-        .and_then(|rest| rest.split(',').next())
-        .unwrap()
-        .parse()
-        .unwrap();
+    assert!(result.contains("\"completed\": 300, \"failed\": 0,"), "{result}");
+    let seconds: f64 =
+        result.split("\"seconds\": ").nth(1).and_then(|rest| rest.split(',').next()).unwrap().parse().unwrap();
     // 300 requests at 2 ms: the last is due 598 ms after the first, never earlier.
     assert!(seconds >= 0.598, "{result}");
 }

@@ -97,13 +97,7 @@ impl Server {
             writeln!(stdout, "{name} {}", listener.local_addr()?)?;
         }
         stdout.flush()?;
-        Ok(Self {
-            epoll,
-            listeners,
-            connections: Vec::new(),
-            free: Vec::new(),
-            responses: Responses::default(),
-        })
+        Ok(Self { epoll, listeners, connections: Vec::new(), free: Vec::new(), responses: Responses::default() })
     }
 
     fn serve(&mut self) -> io::Result<()> {
@@ -111,11 +105,7 @@ impl Server {
         let mut scratch = vec![0; READ_SIZE];
         loop {
             events.clear();
-            match epoll::wait(
-                &self.epoll,
-                rustix::buffer::spare_capacity(&mut events),
-                None,
-            ) {
+            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), None) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -171,12 +161,7 @@ impl Server {
                     Wait::Write => EventFlags::OUT,
                 };
                 let event = EventData::new_u64((self.listeners.len() + index) as u64);
-                Ok(epoll::modify(
-                    &self.epoll,
-                    &connection.stream,
-                    event,
-                    interest,
-                )?)
+                Ok(epoll::modify(&self.epoll, &connection.stream, event, interest)?)
             }
             None => {
                 self.connections[index] = None;
@@ -189,11 +174,7 @@ impl Server {
 
 impl Connection {
     fn wait(&self) -> Wait {
-        if self.output.is_some() {
-            Wait::Write
-        } else {
-            Wait::Read
-        }
+        if self.output.is_some() { Wait::Write } else { Wait::Read }
     }
 
     /// Does what the socket's state allows; `None` ends the connection.
@@ -233,12 +214,7 @@ impl Connection {
     }
 
     /// Reads the request that starts at `start` of the input; its end, once it is complete.
-    fn answer(
-        &mut self,
-        start: usize,
-        name: &str,
-        responses: &mut Responses,
-    ) -> Result<Option<usize>, Malformed> {
+    fn answer(&mut self, start: usize, name: &str, responses: &mut Responses) -> Result<Option<usize>, Malformed> {
         let mut at = start;
         let (mut body, response) = match self.request.take() {
             Some(request) => request,
@@ -248,10 +224,7 @@ impl Connection {
                 };
                 at += head.length;
                 self.close_after_output = head.closes();
-                (
-                    head.request_body()?,
-                    responses.get(name, response_size(head.first_line)),
-                )
+                (head.request_body()?, responses.get(name, response_size(head.first_line)))
             }
         };
         at += body.consume(&self.input[at..])?;
@@ -288,10 +261,7 @@ struct Responses(Vec<(String, usize, Rc<[u8]>)>);
 
 impl Responses {
     fn get(&mut self, name: &str, size: usize) -> Rc<[u8]> {
-        let known = self
-            .0
-            .iter()
-            .find(|(kept_name, kept_size, _)| *kept_size == size && kept_name == name);
+        let known = self.0.iter().find(|(kept_name, kept_size, _)| *kept_size == size && kept_name == name);
         if let Some((_, _, response)) = known {
             return Rc::clone(response);
         }

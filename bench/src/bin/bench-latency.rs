@@ -79,9 +79,7 @@ impl Options {
             if option == "--help" || option == "-h" {
                 return Ok(None);
             }
-            let value = arguments
-                .next()
-                .ok_or_else(|| format!("{option} needs a value\n\n{USAGE}"))?;
+            let value = arguments.next().ok_or_else(|| format!("{option} needs a value\n\n{USAGE}"))?;
             match option.as_str() {
                 "--address" => address = Some(number::<SocketAddr>(&option, &value)?),
                 "--path" => path = value,
@@ -104,30 +102,20 @@ impl Options {
         if !(1..=REQUEST_LIMIT).contains(&requests) || !(1..=60_000).contains(&connections) {
             return Err("number of requests or connections out of range".to_owned());
         }
-        let mut request = format!(
-            "{} {path} HTTP/1.1\r\nHost: {host}\r\n{fields}",
-            if post.is_some() { "POST" } else { "GET" }
-        );
+        let mut request =
+            format!("{} {path} HTTP/1.1\r\nHost: {host}\r\n{fields}", if post.is_some() { "POST" } else { "GET" });
         if let Some(length) = post {
             request += &format!("Content-Length: {length}\r\n");
         }
         request += "\r\n";
         let mut request = request.into_bytes();
         request.resize(request.len() + post.unwrap_or(0), b'x');
-        Ok(Some(Self {
-            address,
-            request,
-            connections,
-            rate,
-            requests,
-        }))
+        Ok(Some(Self { address, request, connections, rate, requests }))
     }
 }
 
 fn number<N: std::str::FromStr>(option: &str, value: &str) -> Result<N, String> {
-    value
-        .parse()
-        .map_err(|_| format!("{option} {value}: not a valid value"))
+    value.parse().map_err(|_| format!("{option} {value}: not a valid value"))
 }
 
 fn positive(option: &str, value: &str) -> Result<f64, String> {
@@ -145,12 +133,8 @@ fn measure(options: &Options) -> Result<String, String> {
     // two requests at 10,000 a second.
     rustix::thread::set_current_timer_slack(NonZeroU64::new(1000))
         .map_err(|error| format!("cannot set the timer slack: {error}"))?;
-    let mut client = Client::connect(options).map_err(|error| {
-        format!(
-            "cannot open {} connections to {}: {error}",
-            options.connections, options.address
-        )
-    })?;
+    let mut client = Client::connect(options)
+        .map_err(|error| format!("cannot open {} connections to {}: {error}", options.connections, options.address))?;
     client.run().map_err(|error| error.to_string())?;
     Ok(client.render())
 }
@@ -220,15 +204,9 @@ impl<'a> Client<'a> {
         while (self.latencies.len() as u64) < self.options.requests {
             let wait = self.send_due()?;
             events.clear();
-            let timeout = Timespec {
-                tv_sec: i64::try_from(wait.as_secs()).unwrap_or(1),
-                tv_nsec: wait.subsec_nanos().into(),
-            };
-            match epoll::wait(
-                &self.epoll,
-                rustix::buffer::spare_capacity(&mut events),
-                Some(&timeout),
-            ) {
+            let timeout =
+                Timespec { tv_sec: i64::try_from(wait.as_secs()).unwrap_or(1), tv_nsec: wait.subsec_nanos().into() };
+            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&timeout)) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -343,28 +321,12 @@ impl Connection {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
-        epoll::add(
-            epoll,
-            &stream,
-            EventData::new_u64(index as u64),
-            EventFlags::IN,
-        )?;
-        Ok(Self {
-            stream,
-            due: None,
-            written: 0,
-            input: Vec::new(),
-            response: None,
-        })
+        epoll::add(epoll, &stream, EventData::new_u64(index as u64), EventFlags::IN)?;
+        Ok(Self { stream, due: None, written: 0, input: Vec::new(), response: None })
     }
 
     /// Writes what the socket takes, and asks for an event when something is left.
-    fn write(
-        &mut self,
-        epoll: &rustix::fd::OwnedFd,
-        index: usize,
-        request: &[u8],
-    ) -> io::Result<Option<Outcome>> {
+    fn write(&mut self, epoll: &rustix::fd::OwnedFd, index: usize, request: &[u8]) -> io::Result<Option<Outcome>> {
         let started = self.written > 0;
         let mut blocked = false;
         while self.written < request.len() && !blocked {
@@ -376,11 +338,7 @@ impl Connection {
             }
         }
         if blocked || started {
-            let interest = if blocked {
-                EventFlags::IN | EventFlags::OUT
-            } else {
-                EventFlags::IN
-            };
+            let interest = if blocked { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
             let data = EventData::new_u64(index as u64);
             epoll::modify(epoll, &self.stream, data, interest)?;
         }
@@ -391,18 +349,14 @@ impl Connection {
     fn read(&mut self, scratch: &mut [u8]) -> Option<Outcome> {
         let read = match self.stream.read(scratch) {
             Ok(0) => {
-                let complete = self
-                    .response
-                    .filter(|response| response.body.ends_with_connection());
+                let complete = self.response.filter(|response| response.body.ends_with_connection());
                 return Some(Outcome {
                     success: complete.is_some_and(|response| response.success),
                     connection_is_open: false,
                 });
             }
             Ok(read) => &scratch[..read],
-            Err(error)
-                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
-            {
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
                 return None;
             }
             Err(_) => return Some(Outcome::BROKEN),
@@ -414,10 +368,7 @@ impl Connection {
         match self.accept(read) {
             Some(Ok(response)) => {
                 self.response = None;
-                Some(Outcome {
-                    success: response.success,
-                    connection_is_open: !response.closes,
-                })
+                Some(Outcome { success: response.success, connection_is_open: !response.closes })
             }
             Some(Err(())) => Some(Outcome::BROKEN),
             None => None,
@@ -469,10 +420,7 @@ impl Connection {
 }
 
 impl Outcome {
-    const BROKEN: Self = Self {
-        success: false,
-        connection_is_open: false,
-    };
+    const BROKEN: Self = Self { success: false, connection_is_open: false };
 }
 
 /// The smallest of the `sorted` values that at least `share` of them do not exceed.

@@ -58,7 +58,8 @@ impl Watch {
                 let longest = tokio::time::Instant::now() + LONGEST;
                 while tokio::time::Instant::now() < longest
                     && tokio::time::timeout(QUIET, self.events.recv()).await.is_ok_and(|event| event.is_some())
-                {}
+                {
+                }
             }
         }
     }

@@ -7,10 +7,7 @@ use prost_types::Any;
 
 /// Wraps a message with its type URL, `type.googleapis.com/<full name>`.
 pub fn pack<M: Name>(message: &M) -> Any {
-    Any {
-        type_url: M::type_url(),
-        value: message.encode_to_vec(),
-    }
+    Any { type_url: M::type_url(), value: message.encode_to_vec() }
 }
 
 /// Takes the message out of an [`Any`].
@@ -19,23 +16,14 @@ pub fn pack<M: Name>(message: &M) -> Any {
 /// [`AnyError::Type`] when the wrapped message is of another type, [`AnyError::Decode`] when its bytes are malformed.
 pub fn unpack<M: Name + Default>(any: &Any) -> Result<M, AnyError> {
     if !is::<M>(any) {
-        return Err(AnyError::Type {
-            expected: M::full_name(),
-            found: any.type_url.clone(),
-        });
+        return Err(AnyError::Type { expected: M::full_name(), found: any.type_url.clone() });
     }
-    M::decode(any.value.as_slice()).map_err(|error| AnyError::Decode {
-        message: M::full_name(),
-        error,
-    })
+    M::decode(any.value.as_slice()).map_err(|error| AnyError::Decode { message: M::full_name(), error })
 }
 
 /// Whether an [`Any`] wraps a message of type `M`. Only the name counts: Envoy ignores what precedes the last `/` too.
 pub fn is<M: Name>(any: &Any) -> bool {
-    type_name(&any.type_url)
-        .strip_prefix(M::PACKAGE)
-        .and_then(|rest| rest.strip_prefix('.'))
-        == Some(M::NAME)
+    type_name(&any.type_url).strip_prefix(M::PACKAGE).and_then(|rest| rest.strip_prefix('.')) == Some(M::NAME)
 }
 
 /// The full message name at the end of a type URL.
@@ -89,29 +77,20 @@ mod tests {
     use crate::envoy::config::core::v3::{Pipe, SocketAddress};
 
     fn pipe() -> Pipe {
-        Pipe {
-            path: "@lateen".into(),
-            mode: 0o600,
-        }
+        Pipe { path: "@lateen".into(), mode: 0o600 }
     }
 
     #[test]
     fn packs_with_a_type_url_and_unpacks() {
         let any = pack(&pipe());
-        assert_eq!(
-            any.type_url,
-            "type.googleapis.com/envoy.config.core.v3.Pipe"
-        );
+        assert_eq!(any.type_url, "type.googleapis.com/envoy.config.core.v3.Pipe");
         assert_eq!(unpack::<Pipe>(&any), Ok(pipe()));
     }
 
     #[test]
     fn any_host_before_the_type_name_is_accepted() {
         for prefix in ["", "/", "type.example/"] {
-            let any = Any {
-                type_url: format!("{prefix}envoy.config.core.v3.Pipe"),
-                ..pack(&pipe())
-            };
+            let any = Any { type_url: format!("{prefix}envoy.config.core.v3.Pipe"), ..pack(&pipe()) };
             assert_eq!(unpack::<Pipe>(&any), Ok(pipe()), "prefix {prefix:?}");
         }
     }
@@ -127,12 +106,7 @@ mod tests {
 
     #[test]
     fn malformed_bytes_are_refused() {
-        let any = Any {
-            value: vec![0x0a, 0x7f],
-            ..pack(&pipe())
-        };
-        assert!(
-            matches!(unpack::<Pipe>(&any), Err(AnyError::Decode { message, .. }) if message.ends_with("Pipe"))
-        );
+        let any = Any { value: vec![0x0a, 0x7f], ..pack(&pipe()) };
+        assert!(matches!(unpack::<Pipe>(&any), Err(AnyError::Decode { message, .. }) if message.ends_with("Pipe")));
     }
 }

@@ -44,37 +44,20 @@ pub struct BootstrapOptions {
 /// A listener or cluster that refers over xDS to a route configuration or secret that is not in the set, or that holds
 /// an undecodable message.
 pub fn static_bootstrap(set: &XdsSet, options: &BootstrapOptions) -> Result<Value, BootstrapError> {
-    let listeners = set
-        .listeners
-        .values()
-        .map(|listener| static_listener(set, &listener.message));
-    let clusters = set
-        .clusters
-        .values()
-        .map(|cluster| static_cluster(set, &cluster.message));
+    let listeners = set.listeners.values().map(|listener| static_listener(set, &listener.message));
+    let clusters = set.clusters.values().map(|cluster| static_cluster(set, &cluster.message));
     let mut bootstrap = Bootstrap {
         node: (options.node != Node::default()).then(|| options.node.clone()),
-        admin: options.admin.map(|address| Admin {
-            address: Some(socket_address(address)),
-            ..Admin::default()
-        }),
+        admin: options.admin.map(|address| Admin { address: Some(socket_address(address)), ..Admin::default() }),
         static_resources: Some(StaticResources {
             listeners: listeners.collect::<Result<_, _>>()?,
             clusters: clusters.collect(),
-            secrets: set
-                .secrets
-                .values()
-                .map(|secret| (*secret.message).clone())
-                .collect(),
+            secrets: set.secrets.values().map(|secret| (*secret.message).clone()).collect(),
         }),
         ..Bootstrap::default()
     };
     // Envoy knows internal listeners only when this extension is asked for.
-    if set
-        .listeners
-        .values()
-        .any(|listener| is_internal(&listener.message))
-    {
+    if set.listeners.values().any(|listener| is_internal(&listener.message)) {
         bootstrap.bootstrap_extensions.push(TypedExtensionConfig {
             name: "envoy.bootstrap.internal_listener".into(),
             typed_config: Some(any::pack(&InternalListener::default())),
@@ -101,11 +84,7 @@ pub struct ParsedBootstrap {
 pub fn parse(text: &str, file: Option<&Arc<str>>) -> Result<ParsedBootstrap, BootstrapError> {
     let value = if text.trim_start().starts_with('{') {
         serde_json::from_str(text).map_err(|error| {
-            BootstrapError::Text(YamlError {
-                line: error.line(),
-                column: error.column(),
-                message: error.to_string(),
-            })
+            BootstrapError::Text(YamlError { line: error.line(), column: error.column(), message: error.to_string() })
         })?
     } else {
         yaml::parse(text).map_err(BootstrapError::Text)?
@@ -117,15 +96,8 @@ pub fn parse(text: &str, file: Option<&Arc<str>>) -> Result<ParsedBootstrap, Boo
 ///
 /// # Errors
 /// Two static resources of one type with the same name.
-pub fn take_apart(
-    mut bootstrap: Bootstrap,
-    file: Option<&Arc<str>>,
-) -> Result<ParsedBootstrap, BootstrapError> {
-    let StaticResources {
-        mut listeners,
-        clusters,
-        secrets,
-    } = bootstrap.static_resources.take().unwrap_or_default();
+pub fn take_apart(mut bootstrap: Bootstrap, file: Option<&Arc<str>>) -> Result<ParsedBootstrap, BootstrapError> {
+    let StaticResources { mut listeners, clusters, secrets } = bootstrap.static_resources.take().unwrap_or_default();
     for (index, listener) in listeners.iter_mut().enumerate() {
         if listener.name.is_empty() {
             listener.name = unnamed_listener(listener, index);
@@ -184,27 +156,18 @@ impl From<JsonError> for BootstrapError {
 impl fmt::Display for BootstrapError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            BootstrapError::MissingRoutes {
-                listener,
-                route_config,
-            } => {
-                write!(
-                    f,
-                    "listener {listener}: there is no route configuration {route_config}"
-                )
+            BootstrapError::MissingRoutes { listener, route_config } => {
+                write!(f, "listener {listener}: there is no route configuration {route_config}")
             }
             BootstrapError::MissingSecret { secret } => write!(f, "there is no secret {secret}"),
-            BootstrapError::Filter {
-                listener,
-                filter,
-                error,
-            } => write!(f, "listener {listener}: filter {filter}: {error}"),
+            BootstrapError::Filter { listener, filter, error } => {
+                write!(f, "listener {listener}: filter {filter}: {error}")
+            }
             BootstrapError::Text(error) => write!(f, "{error}"),
             BootstrapError::Json(error) => write!(f, "{error}"),
-            BootstrapError::Duplicate {
-                resource_type,
-                name,
-            } => write!(f, "two static resources are the {resource_type} {name}"),
+            BootstrapError::Duplicate { resource_type, name } => {
+                write!(f, "two static resources are the {resource_type} {name}")
+            }
         }
     }
 }
@@ -226,17 +189,11 @@ impl std::error::Error for BootstrapError {
 fn static_listener(set: &XdsSet, listener: &Listener) -> Result<Listener, BootstrapError> {
     let mut listener = listener.clone();
     let name = listener.name.clone();
-    let chains = listener
-        .filter_chains
-        .iter_mut()
-        .chain(&mut listener.default_filter_chain);
+    let chains = listener.filter_chains.iter_mut().chain(&mut listener.default_filter_chain);
     for filter in chains.flat_map(|chain| &mut chain.filters) {
         inline_routes(set, &name, filter)?;
     }
-    if let Some(api_config) = listener
-        .api_listener
-        .as_mut()
-        .and_then(|api| api.api_listener.as_mut())
+    if let Some(api_config) = listener.api_listener.as_mut().and_then(|api| api.api_listener.as_mut())
         && any::is::<HttpConnectionManager>(api_config)
         && let Some(inlined) = with_routes(set, &name, "api_listener", api_config)?
     {
@@ -262,12 +219,11 @@ fn with_routes(
     filter: &str,
     config: &prost_types::Any,
 ) -> Result<Option<prost_types::Any>, BootstrapError> {
-    let mut manager: HttpConnectionManager =
-        any::unpack(config).map_err(|error| BootstrapError::Filter {
-            listener: listener.to_owned(),
-            filter: filter.to_owned(),
-            error,
-        })?;
+    let mut manager: HttpConnectionManager = any::unpack(config).map_err(|error| BootstrapError::Filter {
+        listener: listener.to_owned(),
+        filter: filter.to_owned(),
+        error,
+    })?;
     let Some(RouteSpecifier::Rds(rds)) = &manager.route_specifier else {
         return Ok(None);
     };
@@ -291,22 +247,17 @@ fn with_routes(
 /// as a cluster whose assignment never comes.
 fn static_cluster(set: &XdsSet, cluster: &Cluster) -> Cluster {
     let mut cluster = cluster.clone();
-    if cluster.cluster_discovery_type != Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into()))
-    {
+    if cluster.cluster_discovery_type != Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into())) {
         return cluster;
     }
     let eds = cluster.eds_cluster_config.as_ref();
-    let service_name = eds
-        .map(|eds| eds.service_name.as_str())
-        .filter(|name| !name.is_empty())
-        .unwrap_or(&cluster.name);
+    let service_name =
+        eds.map(|eds| eds.service_name.as_str()).filter(|name| !name.is_empty()).unwrap_or(&cluster.name);
     let endpoints = set.endpoints.get(service_name);
     if endpoints.is_none() && is_local(eds.and_then(|eds| eds.eds_config.as_ref())) {
         return cluster;
     }
-    let mut assignment = endpoints
-        .map(|endpoints| (*endpoints.message).clone())
-        .unwrap_or_default();
+    let mut assignment = endpoints.map(|endpoints| (*endpoints.message).clone()).unwrap_or_default();
     assignment.cluster_name.clone_from(&cluster.name);
     if let Some(policy) = &mut assignment.policy {
         // Nothing renews a static assignment.
@@ -323,25 +274,16 @@ fn static_cluster(set: &XdsSet, cluster: &Cluster) -> Cluster {
 fn make_secrets_static(set: &XdsSet, value: &mut Value) -> Result<(), BootstrapError> {
     match value {
         Value::Object(object) => {
-            if let (Some(Value::String(name)), Some(source)) =
-                (object.get("name"), object.get("sds_config"))
-            {
+            if let (Some(Value::String(name)), Some(source)) = (object.get("name"), object.get("sds_config")) {
                 if set.secrets.contains_key(name.as_str()) {
                     object.remove("sds_config");
-                } else if source.get("path_config_source").is_none() && source.get("path").is_none()
-                {
-                    return Err(BootstrapError::MissingSecret {
-                        secret: name.clone(),
-                    });
+                } else if source.get("path_config_source").is_none() && source.get("path").is_none() {
+                    return Err(BootstrapError::MissingSecret { secret: name.clone() });
                 }
             }
-            object
-                .values_mut()
-                .try_for_each(|value| make_secrets_static(set, value))
+            object.values_mut().try_for_each(|value| make_secrets_static(set, value))
         }
-        Value::Array(items) => items
-            .iter_mut()
-            .try_for_each(|value| make_secrets_static(set, value)),
+        Value::Array(items) => items.iter_mut().try_for_each(|value| make_secrets_static(set, value)),
         _ => Ok(()),
     }
 }
@@ -355,10 +297,7 @@ fn is_local(source: Option<&ConfigSource>) -> bool {
 }
 
 fn is_internal(listener: &Listener) -> bool {
-    matches!(
-        listener.listener_specifier,
-        Some(ListenerSpecifier::InternalListener(_))
-    )
+    matches!(listener.listener_specifier, Some(ListenerSpecifier::InternalListener(_)))
 }
 
 fn socket_address(address: SocketAddr) -> Address {
@@ -367,18 +306,12 @@ fn socket_address(address: SocketAddr) -> Address {
         port_specifier: Some(PortSpecifier::PortValue(address.port().into())),
         ..SocketAddress::default()
     };
-    Address {
-        address: Some(AddressKind::SocketAddress(socket)),
-    }
+    Address { address: Some(AddressKind::SocketAddress(socket)) }
 }
 
 /// A name for a listener that has none (Envoy invents a random one): its address, or its index when that is unclear.
 fn unnamed_listener(listener: &Listener, index: usize) -> String {
-    match listener
-        .address
-        .as_ref()
-        .and_then(|address| address.address.as_ref())
-    {
+    match listener.address.as_ref().and_then(|address| address.address.as_ref()) {
         Some(AddressKind::SocketAddress(SocketAddress {
             address,
             port_specifier: Some(PortSpecifier::PortValue(port)),
@@ -410,10 +343,7 @@ fn insert_all<M: ResourceMessage>(
         };
         let name = message.resource_name().to_owned();
         if set.insert(message, vec![(Part::Whole, origin)]).is_some() {
-            return Err(BootstrapError::Duplicate {
-                resource_type: M::TYPE,
-                name,
-            });
+            return Err(BootstrapError::Duplicate { resource_type: M::TYPE, name });
         }
     }
     Ok(())

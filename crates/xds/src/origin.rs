@@ -86,37 +86,20 @@ mod tests {
 
     #[test]
     fn displays_object_rule_and_place() {
-        assert_eq!(
-            reviews().to_string(),
-            "VirtualService default/reviews http[0] (shop.yaml:14)"
-        );
+        assert_eq!(reviews().to_string(), "VirtualService default/reviews http[0] (shop.yaml:14)");
     }
 
     #[test]
     fn displays_only_what_is_known() {
-        let whole = Origin {
-            rule: String::new(),
-            line: 0,
-            ..reviews()
-        };
-        assert_eq!(
-            whole.to_string(),
-            "VirtualService default/reviews (shop.yaml)"
-        );
-        let built_in = Origin {
-            namespace: "".into(),
-            file: None,
-            ..whole
-        };
+        let whole = Origin { rule: String::new(), line: 0, ..reviews() };
+        assert_eq!(whole.to_string(), "VirtualService default/reviews (shop.yaml)");
+        let built_in = Origin { namespace: "".into(), file: None, ..whole };
         assert_eq!(built_in.to_string(), "VirtualService reviews");
     }
 
     #[test]
     fn parts_nest() {
-        let route = Part::Route {
-            virtual_host: 2,
-            route: 5,
-        };
+        let route = Part::Route { virtual_host: 2, route: 5 };
         assert_eq!(route.parent(), Some(Part::VirtualHost(2)));
         assert_eq!(Part::VirtualHost(2).parent(), Some(Part::Whole));
         assert_eq!(Part::Whole.parent(), None);

@@ -48,11 +48,7 @@ impl<M: Message> Resource<M> {
     /// Hashes the message and sorts the origins by part; the order of a part's own origins is kept.
     pub fn new(message: M, mut origins: Vec<(Part, Origin)>) -> Self {
         origins.sort_by_key(|(part, _)| *part);
-        Resource {
-            version: Version::of(&message),
-            message: Arc::new(message),
-            origins: origins.into(),
-        }
+        Resource { version: Version::of(&message), message: Arc::new(message), origins: origins.into() }
     }
 }
 
@@ -72,10 +68,7 @@ impl<M> Resource<M> {
     /// All origins of exactly this part.
     pub fn origins_of(&self, part: Part) -> impl Iterator<Item = &Origin> {
         let first = self.origins.partition_point(|(other, _)| *other < part);
-        self.origins[first..]
-            .iter()
-            .take_while(move |(other, _)| *other == part)
-            .map(|(_, origin)| origin)
+        self.origins[first..].iter().take_while(move |(other, _)| *other == part).map(|(_, origin)| origin)
     }
 }
 
@@ -108,13 +101,9 @@ impl ResourceType {
     /// The type URL by which xDS asks for the type.
     pub fn type_url(self) -> &'static str {
         match self {
-            ResourceType::Secret => {
-                "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
-            }
+            ResourceType::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
             ResourceType::Cluster => "type.googleapis.com/envoy.config.cluster.v3.Cluster",
-            ResourceType::Endpoint => {
-                "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
-            }
+            ResourceType::Endpoint => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
             ResourceType::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
             ResourceType::Route => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
         }
@@ -163,11 +152,7 @@ pub struct XdsSet {
 
 impl XdsSet {
     /// Adds a resource under the name that its message bears. Returns the resource that had this name before.
-    pub fn insert<M: ResourceMessage>(
-        &mut self,
-        message: M,
-        origins: Vec<(Part, Origin)>,
-    ) -> Option<Resource<M>> {
+    pub fn insert<M: ResourceMessage>(&mut self, message: M, origins: Vec<(Part, Origin)>) -> Option<Resource<M>> {
         let name = Arc::from(message.resource_name());
         M::of_mut(self).insert(name, Resource::new(message, origins))
     }
@@ -201,17 +186,14 @@ impl XdsSet {
 
     /// Whether there is no resource of any type.
     pub fn is_empty(&self) -> bool {
-        ResourceType::ALL
-            .into_iter()
-            .all(|resource_type| self.versions(resource_type).is_empty())
+        ResourceType::ALL.into_iter().all(|resource_type| self.versions(resource_type).is_empty())
     }
 
     /// What has to happen to `old` so that it becomes `self`. Origins do not count.
     pub fn diff(&self, old: &XdsSet) -> Diff {
         let mut diff = Diff::default();
         for resource_type in ResourceType::ALL {
-            let changes =
-                Changes::between(old.versions(resource_type), self.versions(resource_type));
+            let changes = Changes::between(old.versions(resource_type), self.versions(resource_type));
             if !changes.is_empty() {
                 diff.by_type.insert(resource_type, changes);
             }
@@ -271,10 +253,7 @@ impl Changes {
 }
 
 fn versions<M>(resources: &BTreeMap<Arc<str>, Resource<M>>) -> Vec<(&Arc<str>, Version)> {
-    resources
-        .iter()
-        .map(|(name, resource)| (name, resource.version))
-        .collect()
+    resources.iter().map(|(name, resource)| (name, resource.version)).collect()
 }
 
 macro_rules! resource_message {
@@ -310,19 +289,11 @@ mod tests {
     use prost_types::Struct;
 
     fn cluster(name: &str, alt_stat_name: &str) -> Cluster {
-        Cluster {
-            name: name.into(),
-            alt_stat_name: alt_stat_name.into(),
-            ..Cluster::default()
-        }
+        Cluster { name: name.into(), alt_stat_name: alt_stat_name.into(), ..Cluster::default() }
     }
 
     fn origin(name: &str) -> Origin {
-        Origin {
-            kind: "VirtualService".into(),
-            name: name.into(),
-            ..Origin::default()
-        }
+        Origin { kind: "VirtualService".into(), name: name.into(), ..Origin::default() }
     }
 
     #[test]
@@ -358,26 +329,16 @@ mod tests {
 
     #[test]
     fn a_part_without_an_origin_has_that_of_the_part_around_it() {
-        let route = |route| Part::Route {
-            virtual_host: 0,
-            route,
-        };
+        let route = |route| Part::Route { virtual_host: 0, route };
         let resource = Resource::new(
             RouteConfiguration::default(),
-            vec![
-                (route(1), origin("second")),
-                (Part::VirtualHost(0), origin("host")),
-                (route(1), origin("merged")),
-            ],
+            vec![(route(1), origin("second")), (Part::VirtualHost(0), origin("host")), (route(1), origin("merged"))],
         );
         let name = |part| resource.origin(part).map(|origin| &*origin.name);
         assert_eq!(name(route(1)), Some("second"));
         assert_eq!(name(route(0)), Some("host"));
         assert_eq!(name(Part::Whole), None);
-        let both: Vec<&str> = resource
-            .origins_of(route(1))
-            .map(|origin| &*origin.name)
-            .collect();
+        let both: Vec<&str> = resource.origins_of(route(1)).map(|origin| &*origin.name).collect();
         assert_eq!(both, ["second", "merged"]);
     }
 
@@ -385,15 +346,9 @@ mod tests {
     fn type_urls_are_those_of_the_messages() {
         assert_eq!(ResourceType::Secret.type_url(), Secret::type_url());
         assert_eq!(ResourceType::Cluster.type_url(), Cluster::type_url());
-        assert_eq!(
-            ResourceType::Endpoint.type_url(),
-            ClusterLoadAssignment::type_url()
-        );
+        assert_eq!(ResourceType::Endpoint.type_url(), ClusterLoadAssignment::type_url());
         assert_eq!(ResourceType::Listener.type_url(), Listener::type_url());
-        assert_eq!(
-            ResourceType::Route.type_url(),
-            RouteConfiguration::type_url()
-        );
+        assert_eq!(ResourceType::Route.type_url(), RouteConfiguration::type_url());
     }
 
     #[test]
@@ -401,19 +356,11 @@ mod tests {
         let mut set = XdsSet::default();
         assert!(set.is_empty());
         assert_eq!(set.insert(cluster("a", ""), vec![]), None);
-        let previous = set
-            .insert(cluster("a", "x"), vec![])
-            .map(|resource| resource.message);
+        let previous = set.insert(cluster("a", "x"), vec![]).map(|resource| resource.message);
         assert_eq!(previous, Some(Arc::new(cluster("a", ""))));
         assert_eq!(*set.clusters["a"].message, cluster("a", "x"));
         assert_eq!(set.get::<Cluster>("a"), set.clusters.get("a"));
-        set.insert(
-            ClusterLoadAssignment {
-                cluster_name: "a".into(),
-                ..Default::default()
-            },
-            vec![],
-        );
+        set.insert(ClusterLoadAssignment { cluster_name: "a".into(), ..Default::default() }, vec![]);
         assert!(set.endpoints.contains_key("a"));
     }
 
@@ -425,41 +372,18 @@ mod tests {
                 set.insert(cluster(name, content), vec![]);
             }
             for name in listeners {
-                set.insert(
-                    Listener {
-                        name: name.to_string(),
-                        ..Listener::default()
-                    },
-                    vec![],
-                );
+                set.insert(Listener { name: name.to_string(), ..Listener::default() }, vec![]);
             }
             set
         };
         let old = set(&[("a", ""), ("b", ""), ("d", ""), ("f", "")], &["http"]);
         let new = set(&[("b", "x"), ("c", ""), ("d", ""), ("e", "")], &["http"]);
-        let names = |list: &[&str]| {
-            list.iter()
-                .map(|name| Arc::from(*name))
-                .collect::<Vec<Arc<str>>>()
-        };
-        let expected = Changes {
-            added: names(&["c", "e"]),
-            changed: names(&["b"]),
-            removed: names(&["a", "f"]),
-        };
+        let names = |list: &[&str]| list.iter().map(|name| Arc::from(*name)).collect::<Vec<Arc<str>>>();
+        let expected = Changes { added: names(&["c", "e"]), changed: names(&["b"]), removed: names(&["a", "f"]) };
         let diff = new.diff(&old);
-        assert_eq!(
-            diff.by_type,
-            BTreeMap::from([(ResourceType::Cluster, expected)])
-        );
+        assert_eq!(diff.by_type, BTreeMap::from([(ResourceType::Cluster, expected)]));
         assert!(new.diff(&new.clone()).is_empty());
-        assert_ne!(
-            new.version(ResourceType::Cluster),
-            old.version(ResourceType::Cluster)
-        );
-        assert_eq!(
-            new.version(ResourceType::Listener),
-            old.version(ResourceType::Listener)
-        );
+        assert_ne!(new.version(ResourceType::Cluster), old.version(ResourceType::Cluster));
+        assert_eq!(new.version(ResourceType::Listener), old.version(ResourceType::Listener));
     }
 }

@@ -19,24 +19,13 @@ const MAX_DEPTH: usize = 100;
 /// # Errors
 /// Malformed YAML, a second document, a key that is not a scalar or stands twice, too deep or too large content.
 pub fn parse(text: &str) -> Result<Value, YamlError> {
-    let mut reader = Reader {
-        events: Parser::new_from_str(text),
-        anchors: BTreeMap::new(),
-        nodes: 0,
-        depth: 0,
-    };
+    let mut reader = Reader { events: Parser::new_from_str(text), anchors: BTreeMap::new(), nodes: 0, depth: 0 };
     let mut document = None;
     while let Some((event, span)) = reader.next()? {
         match event {
-            Event::StreamStart
-            | Event::DocumentStart(..)
-            | Event::DocumentEnd
-            | Event::StreamEnd => {}
+            Event::StreamStart | Event::DocumentStart(..) | Event::DocumentEnd | Event::StreamEnd => {}
             _ if document.is_some() => {
-                return Err(YamlError::at(
-                    &span,
-                    "a second document, where only one is expected",
-                ));
+                return Err(YamlError::at(&span, "a second document, where only one is expected"));
             }
             event => document = Some(reader.value(event, &span)?),
         }
@@ -57,21 +46,13 @@ pub struct YamlError {
 
 impl YamlError {
     fn at(span: &Span, message: impl Into<String>) -> Self {
-        YamlError {
-            line: span.start.line(),
-            column: span.start.col() + 1,
-            message: message.into(),
-        }
+        YamlError { line: span.start.line(), column: span.start.col() + 1, message: message.into() }
     }
 }
 
 impl From<ScanError> for YamlError {
     fn from(error: ScanError) -> Self {
-        YamlError {
-            line: error.marker().line(),
-            column: error.marker().col() + 1,
-            message: error.info(),
-        }
+        YamlError { line: error.marker().line(), column: error.marker().col() + 1, message: error.info() }
     }
 }
 
@@ -105,8 +86,7 @@ impl<'t> Reader<'t> {
 
     /// The event after which a collection cannot be complete yet.
     fn next_within(&mut self, start: &Span) -> Result<(Event<'t>, Span), YamlError> {
-        self.next()?
-            .ok_or_else(|| YamlError::at(start, "the text ends within this"))
+        self.next()?.ok_or_else(|| YamlError::at(start, "the text ends within this"))
     }
 
     /// The value that begins with this event.
@@ -117,21 +97,14 @@ impl<'t> Reader<'t> {
             Event::Scalar(text, style, anchor, tag) => {
                 let as_text = style != ScalarStyle::Plain
                     || tag.is_some_and(|tag| tag.is_yaml_core_schema_tag("str") || tag.is_custom());
-                let value = if as_text {
-                    Value::String(text.into_owned())
-                } else {
-                    plain(&text)
-                };
+                let value = if as_text { Value::String(text.into_owned()) } else { plain(&text) };
                 (value, anchor)
             }
             Event::SequenceStart(_, anchor, _) => (self.sequence(span)?, anchor),
             Event::MappingStart(_, anchor, _) => (self.mapping(span)?, anchor),
             Event::Alias(anchor) => {
                 let Some((value, nodes)) = self.anchors.get(&anchor).cloned() else {
-                    return Err(YamlError::at(
-                        span,
-                        "an alias within the very value that it stands for",
-                    ));
+                    return Err(YamlError::at(span, "an alias within the very value that it stands for"));
                 };
                 self.count(nodes, span)?;
                 return Ok(value);
@@ -168,10 +141,7 @@ impl<'t> Reader<'t> {
                 (Event::MappingEnd, _) => break,
                 (Event::Scalar(key, ..), span) => {
                     if object.contains_key(&*key) {
-                        return Err(YamlError::at(
-                            &span,
-                            format!("the key `{key}` stands twice"),
-                        ));
+                        return Err(YamlError::at(&span, format!("the key `{key}` stands twice")));
                     }
                     key.into_owned()
                 }
@@ -187,10 +157,7 @@ impl<'t> Reader<'t> {
     fn descend(&mut self, span: &Span) -> Result<(), YamlError> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            return Err(YamlError::at(
-                span,
-                format!("nested more than {MAX_DEPTH} deep"),
-            ));
+            return Err(YamlError::at(span, format!("nested more than {MAX_DEPTH} deep")));
         }
         Ok(())
     }
@@ -198,10 +165,7 @@ impl<'t> Reader<'t> {
     fn count(&mut self, nodes: usize, span: &Span) -> Result<(), YamlError> {
         self.nodes += nodes;
         if self.nodes > MAX_NODES {
-            return Err(YamlError::at(
-                span,
-                format!("the document has more than {MAX_NODES} values"),
-            ));
+            return Err(YamlError::at(span, format!("the document has more than {MAX_NODES} values")));
         }
         Ok(())
     }
@@ -270,10 +234,7 @@ mod tests {
 
     #[test]
     fn json_is_yaml() {
-        assert_eq!(
-            parse(r#"{"a": [1, {"b": "c"}], "d": {}}"#),
-            Ok(json!({"a": [1, {"b": "c"}], "d": {}}))
-        );
+        assert_eq!(parse(r#"{"a": [1, {"b": "c"}], "d": {}}"#), Ok(json!({"a": [1, {"b": "c"}], "d": {}})));
     }
 
     #[test]
@@ -285,11 +246,7 @@ mod tests {
 
     #[test]
     fn errors_say_where() {
-        let at = |text: &str| {
-            parse(text)
-                .map_err(|error| (error.line, error.column))
-                .unwrap_err()
-        };
+        let at = |text: &str| parse(text).map_err(|error| (error.line, error.column)).unwrap_err();
         assert_eq!(at("a: 1\na: 2\n"), (2, 1));
         assert_eq!(at("a: 1\n---\nb: 2\n"), (3, 1));
         assert_eq!(at("a:\n  - {b: 1}\n  - ? [c]\n    : 2\n"), (3, 7));
@@ -302,17 +259,9 @@ mod tests {
         let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..10 {
             let previous = format!("*a{}", level - 1);
-            text += &format!(
-                "a{level}: &a{level} [{}]\n",
-                [previous.as_str(); 10].join(", ")
-            );
+            text += &format!("a{level}: &a{level} [{}]\n", [previous.as_str(); 10].join(", "));
         }
-        assert!(
-            parse(&text)
-                .unwrap_err()
-                .message
-                .contains("more than 1000000 values")
-        );
+        assert!(parse(&text).unwrap_err().message.contains("more than 1000000 values"));
     }
 
     #[test]

@@ -82,17 +82,10 @@ fn insert<M: ResourceMessage>(set: &mut XdsSet, value: Value) {
 fn routes_endpoints_and_secrets_become_static() {
     let options = BootstrapOptions {
         admin: Some(([127, 0, 0, 1], 15000).into()),
-        node: Node {
-            id: "gateway~1".into(),
-            cluster: "gateway".into(),
-            ..Node::default()
-        },
+        node: Node { id: "gateway~1".into(), cluster: "gateway".into(), ..Node::default() },
     };
     let bootstrap = static_bootstrap(&gateway(), &options).unwrap();
-    assert_eq!(
-        bootstrap["node"],
-        json!({"id": "gateway~1", "cluster": "gateway"})
-    );
+    assert_eq!(bootstrap["node"], json!({"id": "gateway~1", "cluster": "gateway"}));
     assert_eq!(
         bootstrap["admin"],
         json!({"address": {"socket_address": {"address": "127.0.0.1", "port_value": 15000}}})
@@ -106,41 +99,27 @@ fn routes_endpoints_and_secrets_become_static() {
     assert_eq!(manager["route_config"]["validate_clusters"], false);
     assert_eq!(manager["http_filters"].as_array().map(Vec::len), Some(1));
     let tls = &chain["transport_socket"]["typed_config"]["common_tls_context"];
-    assert_eq!(
-        tls,
-        &json!({"tls_certificate_sds_secret_configs": [{"name": "cert"}]})
-    );
+    assert_eq!(tls, &json!({"tls_certificate_sds_secret_configs": [{"name": "cert"}]}));
     assert_eq!(bootstrap["static_resources"]["secrets"][0]["name"], "cert");
 
     let clusters = &bootstrap["static_resources"]["clusters"];
-    assert_eq!(
-        clusters[0]["load_assignment"],
-        json!({"cluster_name": "empty"})
-    );
+    assert_eq!(clusters[0]["load_assignment"], json!({"cluster_name": "empty"}));
     assert_eq!(clusters[1]["connect_timeout"], "1s");
     for cluster in clusters.as_array().unwrap() {
         // STATIC is the first value of the enumeration and so goes unwritten or by name.
-        assert!(
-            cluster.get("type").is_none_or(|kind| kind == "STATIC"),
-            "{cluster}"
-        );
+        assert!(cluster.get("type").is_none_or(|kind| kind == "STATIC"), "{cluster}");
         assert!(cluster.get("eds_cluster_config").is_none(), "{cluster}");
     }
     let assignment = &clusters[1]["load_assignment"];
     assert_eq!(assignment["cluster_name"], "reviews");
     assert_eq!(assignment["policy"], json!({}));
-    let address =
-        &assignment["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"];
+    let address = &assignment["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"];
     assert_eq!(address["port_value"], 9081);
 }
 
 #[test]
 fn equal_sets_give_equal_text() {
-    let render = || {
-        static_bootstrap(&gateway(), &BootstrapOptions::default())
-            .unwrap()
-            .to_string()
-    };
+    let render = || static_bootstrap(&gateway(), &BootstrapOptions::default()).unwrap().to_string();
     assert_eq!(render(), render());
 }
 
@@ -149,10 +128,7 @@ fn a_missing_route_configuration_is_named_with_its_listener() {
     let mut set = gateway();
     set.routes.clear();
     let error = static_bootstrap(&set, &BootstrapOptions::default()).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "listener 0.0.0.0_443: there is no route configuration https.443"
-    );
+    assert_eq!(error.to_string(), "listener 0.0.0.0_443: there is no route configuration https.443");
 }
 
 #[test]
@@ -160,22 +136,14 @@ fn a_missing_secret_is_named() {
     let mut set = gateway();
     set.secrets.clear();
     let error = static_bootstrap(&set, &BootstrapOptions::default()).unwrap_err();
-    assert_eq!(
-        error,
-        BootstrapError::MissingSecret {
-            secret: "cert".into()
-        }
-    );
+    assert_eq!(error, BootstrapError::MissingSecret { secret: "cert".into() });
 }
 
 #[test]
 fn what_comes_from_files_stays_as_it_is() {
     let mut set = XdsSet::default();
     let file = json!({"path_config_source": {"path": "/etc/endpoints.yaml"}});
-    insert::<Cluster>(
-        &mut set,
-        json!({"name": "a", "type": "EDS", "eds_cluster_config": {"eds_config": file}}),
-    );
+    insert::<Cluster>(&mut set, json!({"name": "a", "type": "EDS", "eds_cluster_config": {"eds_config": file}}));
     let bootstrap = static_bootstrap(&set, &BootstrapOptions::default()).unwrap();
     assert_eq!(
         bootstrap["static_resources"]["clusters"][0],
@@ -188,37 +156,21 @@ fn internal_listeners_bring_their_bootstrap_extension() {
     let mut set = XdsSet::default();
     insert::<Listener>(&mut set, json!({"name": "inner", "internal_listener": {}}));
     let bootstrap = static_bootstrap(&set, &BootstrapOptions::default()).unwrap();
-    assert_eq!(
-        bootstrap["bootstrap_extensions"][0]["name"],
-        "envoy.bootstrap.internal_listener"
-    );
+    assert_eq!(bootstrap["bootstrap_extensions"][0]["name"], "envoy.bootstrap.internal_listener");
 }
 
 #[test]
 fn a_static_bootstrap_is_read_back() {
     let bootstrap = static_bootstrap(&gateway(), &BootstrapOptions::default()).unwrap();
     let parsed = parse(&bootstrap.to_string(), None).unwrap();
-    assert_eq!(
-        parsed
-            .set
-            .clusters
-            .keys()
-            .map(|name| &**name)
-            .collect::<Vec<_>>(),
-        ["empty", "reviews"]
-    );
+    assert_eq!(parsed.set.clusters.keys().map(|name| &**name).collect::<Vec<_>>(), ["empty", "reviews"]);
     assert_eq!(parsed.set.secrets, {
         let mut expected = gateway().secrets;
-        expected
-            .values_mut()
-            .for_each(|secret| secret.origins = parsed.set.secrets["cert"].origins.clone());
+        expected.values_mut().for_each(|secret| secret.origins = parsed.set.secrets["cert"].origins.clone());
         expected
     });
     // There is nothing left to inline.
-    assert_eq!(
-        static_bootstrap(&parsed.set, &BootstrapOptions::default()),
-        Ok(bootstrap)
-    );
+    assert_eq!(static_bootstrap(&parsed.set, &BootstrapOptions::default()), Ok(bootstrap));
 }
 
 const YAML: &str = "
@@ -249,32 +201,17 @@ fn static_resources_of_a_yaml_bootstrap_become_a_set() {
     let ParsedBootstrap { bootstrap, set } = parse(YAML, Some(&file)).unwrap();
     assert!(bootstrap.admin.is_some());
     assert_eq!(bootstrap.static_resources, None);
-    assert_eq!(
-        set.listeners.keys().map(|name| &**name).collect::<Vec<_>>(),
-        ["[::1]:10000", "second"]
-    );
+    assert_eq!(set.listeners.keys().map(|name| &**name).collect::<Vec<_>>(), ["[::1]:10000", "second"]);
     assert_eq!(set.listeners["[::1]:10000"].message.name, "[::1]:10000");
-    let origin = set.clusters["backend"]
-        .origin(Part::Whole)
-        .map(Origin::to_string);
-    assert_eq!(
-        origin.as_deref(),
-        Some("Bootstrap static_resources.clusters[0] (envoy.yaml)")
-    );
+    let origin = set.clusters["backend"].origin(Part::Whole).map(Origin::to_string);
+    assert_eq!(origin.as_deref(), Some("Bootstrap static_resources.clusters[0] (envoy.yaml)"));
 }
 
 #[test]
 fn errors_of_a_bootstrap_say_where() {
     let error = |text: &str| parse(text, None).unwrap_err().to_string();
-    assert_eq!(
-        error("static_resources: [\n"),
-        error("static_resources: [\n")
-    );
-    assert!(
-        error("{\"admin\": }").starts_with("1:"),
-        "{}",
-        error("{\"admin\": }")
-    );
+    assert_eq!(error("static_resources: [\n"), error("static_resources: [\n"));
+    assert!(error("{\"admin\": }").starts_with("1:"), "{}", error("{\"admin\": }"));
     assert_eq!(
         error(&YAML.replace("stat_prefix", "stats_prefix")),
         "static_resources.listeners[0].filter_chains[0].filters[0].typed_config.stats_prefix: \

@@ -83,20 +83,13 @@ pub struct JsonError {
 
 impl JsonError {
     fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        JsonError {
-            path: path.into(),
-            message: message.into(),
-        }
+        JsonError { path: path.into(), message: message.into() }
     }
 }
 
 impl fmt::Display for JsonError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.path.is_empty() {
-            f.write_str(&self.message)
-        } else {
-            write!(f, "{}: {}", self.path, self.message)
-        }
+        if self.path.is_empty() { f.write_str(&self.message) } else { write!(f, "{}: {}", self.path, self.message) }
     }
 }
 
@@ -161,13 +154,11 @@ impl Cursor {
     }
 
     fn message_type(&self, full_name: &str) -> Result<&'static MessageType, JsonError> {
-        schema::message(full_name)
-            .ok_or_else(|| self.error(format!("message type {full_name} is not known")))
+        schema::message(full_name).ok_or_else(|| self.error(format!("message type {full_name} is not known")))
     }
 
     fn enum_type(&self, full_name: &str) -> Result<&'static EnumType, JsonError> {
-        schema::enumeration(full_name)
-            .ok_or_else(|| self.error(format!("enum type {full_name} is not known")))
+        schema::enumeration(full_name).ok_or_else(|| self.error(format!("enum type {full_name} is not known")))
     }
 }
 
@@ -198,9 +189,7 @@ fn is_well_known(full_name: &str) -> bool {
 
 /// The part of a well-known type's name after its package.
 fn well_known_name(full_name: &str) -> &str {
-    full_name
-        .strip_prefix("google.protobuf.")
-        .unwrap_or(full_name)
+    full_name.strip_prefix("google.protobuf.").unwrap_or(full_name)
 }
 
 #[cfg(test)]

@@ -45,11 +45,7 @@ enum Key<'a> {
 }
 
 impl Parser {
-    pub(super) fn message(
-        &mut self,
-        value: &Value,
-        kind: &MessageType,
-    ) -> Result<Vec<u8>, JsonError> {
+    pub(super) fn message(&mut self, value: &Value, kind: &MessageType) -> Result<Vec<u8>, JsonError> {
         self.cursor.descend()?;
         let encoded = if is_well_known(&kind.full_name) {
             self.well_known(value, kind)?
@@ -61,12 +57,7 @@ impl Parser {
     }
 
     /// Encodes in the order in which the typed messages do: by field number, a `oneof` at its smallest one.
-    fn fields(
-        &mut self,
-        object: &Map<String, Value>,
-        kind: &MessageType,
-        in_any: bool,
-    ) -> Result<Vec<u8>, JsonError> {
+    fn fields(&mut self, object: &Map<String, Value>, kind: &MessageType, in_any: bool) -> Result<Vec<u8>, JsonError> {
         let mut present: BTreeMap<u32, (&Field, &Value)> = BTreeMap::new();
         for (key, value) in object {
             if in_any && key == "@type" {
@@ -74,9 +65,7 @@ impl Parser {
             }
             let Some(field) = kind.field_named(key) else {
                 self.cursor.enter_field(key);
-                return Err(self
-                    .cursor
-                    .error(format!("{} has no such field", kind.full_name)));
+                return Err(self.cursor.error(format!("{} has no such field", kind.full_name)));
             };
             if value.is_null() && !takes_null(field) {
                 continue;
@@ -85,10 +74,7 @@ impl Parser {
                 return Err(self.cursor.error(if other.number == field.number {
                     format!("`{}` is given twice, in both spellings", field.name)
                 } else {
-                    format!(
-                        "only one of `{}` and `{}` may be set",
-                        other.name, field.name
-                    )
+                    format!("only one of `{}` and `{}` may be set", other.name, field.name)
                 }));
             }
         }
@@ -143,8 +129,7 @@ impl Parser {
         let mut sorted = BTreeMap::new();
         for (text, item) in self.object(value)? {
             let mark = self.cursor.enter_key(text);
-            let key = map_key(text, key_kind)
-                .ok_or_else(|| self.cursor.error("not a key of this map"))?;
+            let key = map_key(text, key_kind).ok_or_else(|| self.cursor.error("not a key of this map"))?;
             if sorted.insert(key, (text, item)).is_some() {
                 return Err(self.cursor.error("the key is given twice"));
             }
@@ -153,10 +138,7 @@ impl Parser {
         for (key, (text, item)) in sorted {
             let mark = self.cursor.enter_key(text);
             let mut entry = Vec::new();
-            for (number, part) in [
-                (1, key.encode(key_kind)),
-                (2, self.single(item, item_kind)?),
-            ] {
+            for (number, part) in [(1, key.encode(key_kind)), (2, self.single(item, item_kind)?)] {
                 if !part.is_default() {
                     part.write_field(number, &mut entry);
                 }
@@ -169,9 +151,7 @@ impl Parser {
 
     fn single(&mut self, value: &Value, kind: Kind) -> Result<Encoded, JsonError> {
         Ok(match kind {
-            Kind::Message(name) => {
-                Payload::Bytes(self.message(value, self.cursor.message_type(name)?)?)
-            }
+            Kind::Message(name) => Payload::Bytes(self.message(value, self.cursor.message_type(name)?)?),
             Kind::Enum(name) => Payload::Varint(self.enumeration(value, name)? as i64 as u64),
             Kind::Bool => match value {
                 Value::Bool(value) => Payload::Varint(u64::from(*value)),
@@ -211,14 +191,11 @@ impl Parser {
                 if let Some((_, number)) = values.iter().find(|(name, _)| name == text) {
                     return Ok(*number);
                 }
-                let mut names: Vec<&str> =
-                    values.iter().take(LISTED).map(|(name, _)| *name).collect();
+                let mut names: Vec<&str> = values.iter().take(LISTED).map(|(name, _)| *name).collect();
                 if values.len() > LISTED {
                     names.push("…");
                 }
-                Err(self
-                    .cursor
-                    .error(format!("`{text}` is not one of {}", names.join(", "))))
+                Err(self.cursor.error(format!("`{text}` is not one of {}", names.join(", "))))
             }
             // Numbers that this version of the API does not name are kept.
             Value::Number(_) => Ok(self.integer(value, i32::MIN.into(), i32::MAX.into())? as i32),
@@ -239,9 +216,7 @@ impl Parser {
         };
         let number = number.ok_or_else(|| self.mismatch("a whole number", value))?;
         if number < min || number > max {
-            return Err(self
-                .cursor
-                .error(format!("{number} is not between {min} and {max}")));
+            return Err(self.cursor.error(format!("{number} is not between {min} and {max}")));
         }
         Ok(number)
     }
@@ -274,18 +249,13 @@ impl Parser {
             "Any" => self.any(value)?.encode_to_vec(),
             "Timestamp" => {
                 let timestamp = self.text(value)?.parse::<Timestamp>();
-                timestamp
-                    .map_err(|_| self.mismatch("a time like 2026-01-31T12:00:00Z", value))?
-                    .encode_to_vec()
+                timestamp.map_err(|_| self.mismatch("a time like 2026-01-31T12:00:00Z", value))?.encode_to_vec()
             }
             "Duration" => {
                 let duration = self.text(value)?.parse::<Duration>();
-                let duration = duration
-                    .map_err(|_| self.mismatch("a duration in seconds like 0.25s", value))?;
+                let duration = duration.map_err(|_| self.mismatch("a duration in seconds like 0.25s", value))?;
                 if duration.seconds.unsigned_abs() > MAX_DURATION_SECONDS {
-                    return Err(self
-                        .cursor
-                        .error(format!("{value} is longer than 10,000 years")));
+                    return Err(self.cursor.error(format!("{value} is longer than 10,000 years")));
                 }
                 duration.encode_to_vec()
             }
@@ -300,9 +270,7 @@ impl Parser {
             "ListValue" => self.list(value)?.encode_to_vec(),
             // The wrappers, Int32Value and so on: a single field `value`.
             _ => {
-                let field = kind
-                    .field(1)
-                    .ok_or_else(|| self.cursor.error("a wrapper without a value"))?;
+                let field = kind.field(1).ok_or_else(|| self.cursor.error("a wrapper without a value"))?;
                 let mut out = Vec::new();
                 self.field(value, field, &mut out)?;
                 out
@@ -316,9 +284,7 @@ impl Parser {
             return Ok(Any::default());
         }
         let Some(Value::String(type_url)) = object.get("@type") else {
-            return Err(self
-                .cursor
-                .error("`@type` with the type of the message is missing"));
+            return Err(self.cursor.error("`@type` with the type of the message is missing"));
         };
         let value = match schema::message(type_name(type_url)) {
             Some(kind) if !is_well_known(&kind.full_name) => {
@@ -328,10 +294,7 @@ impl Parser {
                 encoded
             }
             known => {
-                if let Some(key) = object
-                    .keys()
-                    .find(|key| !matches!(key.as_str(), "@type" | "value"))
-                {
+                if let Some(key) = object.keys().find(|key| !matches!(key.as_str(), "@type" | "value")) {
                     return Err(self.cursor.error(match known {
                         Some(_) => format!("`{key}` beside the `value` of a {type_url}"),
                         None => {
@@ -349,10 +312,7 @@ impl Parser {
                 encoded
             }
         };
-        Ok(Any {
-            type_url: type_url.clone(),
-            value,
-        })
+        Ok(Any { type_url: type_url.clone(), value })
     }
 
     fn structure(&mut self, value: &Value) -> Result<Struct, JsonError> {
@@ -393,15 +353,11 @@ impl Parser {
     }
 
     fn object<'v>(&self, value: &'v Value) -> Result<&'v Map<String, Value>, JsonError> {
-        value
-            .as_object()
-            .ok_or_else(|| self.mismatch("an object", value))
+        value.as_object().ok_or_else(|| self.mismatch("an object", value))
     }
 
     fn text<'v>(&self, value: &'v Value) -> Result<&'v str, JsonError> {
-        value
-            .as_str()
-            .ok_or_else(|| self.mismatch("a string", value))
+        value.as_str().ok_or_else(|| self.mismatch("a string", value))
     }
 
     fn mismatch(&self, expected: &str, found: &Value) -> JsonError {
@@ -429,14 +385,9 @@ fn map_key<'a>(text: &'a str, kind: Kind) -> Option<Key<'a>> {
     match kind {
         Kind::String => Some(Key::Text(text)),
         Kind::Bool => text.parse().ok().map(Key::Bool),
-        Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => {
-            text.parse::<i32>().ok().map(|key| Key::Signed(key.into()))
-        }
+        Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => text.parse::<i32>().ok().map(|key| Key::Signed(key.into())),
         Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => text.parse().ok().map(Key::Signed),
-        Kind::Uint32 | Kind::Fixed32 => text
-            .parse::<u32>()
-            .ok()
-            .map(|key| Key::Unsigned(key.into())),
+        Kind::Uint32 | Kind::Fixed32 => text.parse::<u32>().ok().map(|key| Key::Unsigned(key.into())),
         Kind::Uint64 | Kind::Fixed64 => text.parse().ok().map(Key::Unsigned),
         _ => None,
     }
@@ -466,8 +417,5 @@ fn map_entry(field: &Field) -> Option<(Kind, Kind)> {
 /// `null` leaves a field unset, except where `null` is itself a value.
 fn takes_null(field: &Field) -> bool {
     !field.repeated
-        && matches!(
-            field.kind,
-            Kind::Message("google.protobuf.Value") | Kind::Enum("google.protobuf.NullValue")
-        )
+        && matches!(field.kind, Kind::Message("google.protobuf.Value") | Kind::Enum("google.protobuf.NullValue"))
 }

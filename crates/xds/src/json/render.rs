@@ -31,25 +31,14 @@ type Present<'k, 'b> = BTreeMap<u32, (&'k Field, Vec<Payload<&'b [u8]>>)>;
 
 impl Renderer {
     pub(super) fn plain() -> Self {
-        Renderer {
-            cursor: Cursor::default(),
-            redact: false,
-            sensitive: false,
-        }
+        Renderer { cursor: Cursor::default(), redact: false, sensitive: false }
     }
 
     pub(super) fn redacting() -> Self {
-        Renderer {
-            redact: true,
-            ..Renderer::plain()
-        }
+        Renderer { redact: true, ..Renderer::plain() }
     }
 
-    pub(super) fn message(
-        &mut self,
-        kind: &MessageType,
-        encoded: &[u8],
-    ) -> Result<Value, JsonError> {
+    pub(super) fn message(&mut self, kind: &MessageType, encoded: &[u8]) -> Result<Value, JsonError> {
         self.cursor.descend()?;
         let value = if is_well_known(&kind.full_name) {
             self.well_known(kind, encoded)?
@@ -60,11 +49,7 @@ impl Renderer {
         Ok(value)
     }
 
-    fn fields(
-        &mut self,
-        kind: &MessageType,
-        encoded: &[u8],
-    ) -> Result<Map<String, Value>, JsonError> {
+    fn fields(&mut self, kind: &MessageType, encoded: &[u8]) -> Result<Map<String, Value>, JsonError> {
         let mut object = Map::new();
         for (field, payloads) in self.present(kind, encoded)?.into_values() {
             let mark = self.cursor.enter_field(field.name);
@@ -81,15 +66,9 @@ impl Renderer {
 
     /// Applies protobuf's rules for repeated records: lists grow, messages merge, of anything else the last one counts.
     /// Fields that are not known are passed over.
-    fn present<'k, 'b>(
-        &self,
-        kind: &'k MessageType,
-        encoded: &'b [u8],
-    ) -> Result<Present<'k, 'b>, JsonError> {
-        let malformed = |error: &dyn std::fmt::Display| {
-            self.cursor
-                .error(format!("cannot decode {}: {error}", kind.full_name))
-        };
+    fn present<'k, 'b>(&self, kind: &'k MessageType, encoded: &'b [u8]) -> Result<Present<'k, 'b>, JsonError> {
+        let malformed =
+            |error: &dyn std::fmt::Display| self.cursor.error(format!("cannot decode {}: {error}", kind.full_name));
         let mut present = Present::new();
         for record in wire::records(encoded) {
             let (number, payload) = record.map_err(|error| malformed(&error))?;
@@ -97,28 +76,21 @@ impl Renderer {
                 continue;
             };
             let wire_type = field.kind.wire_type();
-            let (other, payloads) = present
-                .entry(field.position)
-                .or_insert_with(|| (field, Vec::new()));
+            let (other, payloads) = present.entry(field.position).or_insert_with(|| (field, Vec::new()));
             if other.number != field.number {
                 // Another member of the same `oneof` came first.
                 *other = field;
                 payloads.clear();
             }
             match payload {
-                Payload::Bytes(mut rest)
-                    if field.repeated && wire_type != WireType::LengthDelimited =>
-                {
+                Payload::Bytes(mut rest) if field.repeated && wire_type != WireType::LengthDelimited => {
                     while !rest.is_empty() {
                         let element = wire::payload(&mut rest, wire_type);
                         payloads.push(element.map_err(|error| malformed(&error))?);
                     }
                 }
                 payload if payload.wire_type() != wire_type => {
-                    return Err(malformed(&format_args!(
-                        "{} has another wire type",
-                        field.name
-                    )));
+                    return Err(malformed(&format_args!("{} has another wire type", field.name)));
                 }
                 payload => {
                     if !field.repeated && !matches!(field.kind, Kind::Message(_)) {
@@ -135,20 +107,14 @@ impl Renderer {
     }
 
     /// `None`: the value is sensitive and has no form in which it could be shown.
-    fn field(
-        &mut self,
-        field: &Field,
-        payloads: &[Payload<&[u8]>],
-    ) -> Result<Option<Value>, JsonError> {
+    fn field(&mut self, field: &Field, payloads: &[Payload<&[u8]>]) -> Result<Option<Value>, JsonError> {
         match payloads {
             _ if field.repeated => self.list(field, payloads).map(Some),
             [payload] => self.single(field.kind, *payload),
             // Concatenated encodings are the encoding of the merged message.
             several => {
                 let mut merged = Vec::new();
-                several
-                    .iter()
-                    .for_each(|payload| payload.write(&mut merged));
+                several.iter().for_each(|payload| payload.write(&mut merged));
                 self.single(field.kind, Payload::Bytes(merged.as_slice()))
             }
         }
@@ -173,12 +139,7 @@ impl Renderer {
         Ok(Value::Array(list))
     }
 
-    fn map(
-        &mut self,
-        entry: &MessageType,
-        item_kind: Kind,
-        payloads: &[Payload<&[u8]>],
-    ) -> Result<Value, JsonError> {
+    fn map(&mut self, entry: &MessageType, item_kind: Kind, payloads: &[Payload<&[u8]>]) -> Result<Value, JsonError> {
         let mut object = Map::new();
         for payload in payloads {
             let Payload::Bytes(encoded) = payload else {
@@ -213,9 +174,9 @@ impl Renderer {
 
     fn single(&mut self, kind: Kind, payload: Payload<&[u8]>) -> Result<Option<Value>, JsonError> {
         match (kind, payload) {
-            (Kind::Message(name), Payload::Bytes(encoded)) => self
-                .message(self.cursor.message_type(name)?, encoded)
-                .map(Some),
+            (Kind::Message(name), Payload::Bytes(encoded)) => {
+                self.message(self.cursor.message_type(name)?, encoded).map(Some)
+            }
             (Kind::String, _) if self.sensitive => Ok(Some(REDACTED.into())),
             (Kind::Bytes, _) if self.sensitive => Ok(Some(STANDARD.encode(REDACTED).into())),
             _ if self.sensitive => Ok(None),
@@ -235,12 +196,8 @@ impl Renderer {
             (Kind::Int64, Payload::Varint(value)) => (value as i64).to_string().into(),
             (Kind::Uint64, Payload::Varint(value)) => value.to_string().into(),
             (Kind::Sint64, Payload::Varint(value)) => zigzag(value).to_string().into(),
-            (Kind::Fixed64, Payload::Fixed64(value)) => {
-                u64::from_le_bytes(value).to_string().into()
-            }
-            (Kind::Sfixed64, Payload::Fixed64(value)) => {
-                i64::from_le_bytes(value).to_string().into()
-            }
+            (Kind::Fixed64, Payload::Fixed64(value)) => u64::from_le_bytes(value).to_string().into(),
+            (Kind::Sfixed64, Payload::Fixed64(value)) => i64::from_le_bytes(value).to_string().into(),
             (Kind::Float, Payload::Fixed32(value)) => {
                 let value = f32::from_le_bytes(value);
                 float(f64::from(value), || value.to_string())
@@ -264,9 +221,7 @@ impl Renderer {
             },
             (Kind::Bytes, Payload::Bytes(value)) => STANDARD.encode(value).into(),
             _ => {
-                return Err(self
-                    .cursor
-                    .error(format!("{payload:?} is no value of a {kind:?}")));
+                return Err(self.cursor.error(format!("{payload:?} is no value of a {kind:?}")));
             }
         })
     }
@@ -281,23 +236,16 @@ impl Renderer {
             "Value" => Ok(self.structure_value(&self.typed(encoded)?)),
             "ListValue" => {
                 let list: ListValue = self.typed(encoded)?;
-                Ok(list
-                    .values
-                    .iter()
-                    .map(|value| self.structure_value(value))
-                    .collect())
+                Ok(list.values.iter().map(|value| self.structure_value(value)).collect())
             }
             // The wrappers, Int32Value and so on: a single field `value`.
             _ => {
-                let field = kind
-                    .field(1)
-                    .ok_or_else(|| self.cursor.error("a wrapper without a value"))?;
+                let field = kind.field(1).ok_or_else(|| self.cursor.error("a wrapper without a value"))?;
                 let payload = match self.present(kind, encoded)?.remove(&1) {
                     Some((_, payloads)) => payloads.last().copied(),
                     None => None,
                 };
-                let value =
-                    self.single(field.kind, payload.unwrap_or_else(|| default(field.kind)))?;
+                let value = self.single(field.kind, payload.unwrap_or_else(|| default(field.kind)))?;
                 Ok(value.unwrap_or(Value::Null))
             }
         }
@@ -310,11 +258,7 @@ impl Renderer {
         }
         match schema::message(type_name(&any.type_url)) {
             None => {
-                let value: &[u8] = if self.sensitive {
-                    REDACTED.as_bytes()
-                } else {
-                    &any.value
-                };
+                let value: &[u8] = if self.sensitive { REDACTED.as_bytes() } else { &any.value };
                 object.insert("value".into(), STANDARD.encode(value).into());
             }
             Some(kind) if is_well_known(&kind.full_name) => {
@@ -333,29 +277,19 @@ impl Renderer {
     }
 
     fn structure(&self, structure: &Struct) -> Value {
-        structure
-            .fields
-            .iter()
-            .map(|(key, value)| (key.clone(), self.structure_value(value)))
-            .collect()
+        structure.fields.iter().map(|(key, value)| (key.clone(), self.structure_value(value))).collect()
     }
 
     fn structure_value(&self, value: &prost_types::Value) -> Value {
         match &value.kind {
             None | Some(StructKind::NullValue(_)) => Value::Null,
-            Some(StructKind::BoolValue(_) | StructKind::NumberValue(_)) if self.sensitive => {
-                Value::Null
-            }
+            Some(StructKind::BoolValue(_) | StructKind::NumberValue(_)) if self.sensitive => Value::Null,
             Some(StructKind::StringValue(_)) if self.sensitive => REDACTED.into(),
             Some(StructKind::BoolValue(value)) => Value::Bool(*value),
             Some(StructKind::NumberValue(value)) => float(*value, || value.to_string()),
             Some(StructKind::StringValue(value)) => value.as_str().into(),
             Some(StructKind::StructValue(value)) => self.structure(value),
-            Some(StructKind::ListValue(list)) => list
-                .values
-                .iter()
-                .map(|value| self.structure_value(value))
-                .collect(),
+            Some(StructKind::ListValue(list)) => list.values.iter().map(|value| self.structure_value(value)).collect(),
         }
     }
 
@@ -371,11 +305,7 @@ fn float(value: f64, shortest: impl Fn() -> String) -> Value {
     if value.is_nan() {
         "NaN".into()
     } else if value.is_infinite() {
-        if value > 0.0 {
-            "Infinity".into()
-        } else {
-            "-Infinity".into()
-        }
+        if value > 0.0 { "Infinity".into() } else { "-Infinity".into() }
     } else if value.fract() == 0.0 && value.abs() < EXACT {
         Value::Number((value as i64).into())
     } else {

@@ -109,36 +109,19 @@ impl Schema {
     }
 
     /// The message and enum types that `encoded`, a file or a message, declares in the fields with these numbers.
-    fn declare(
-        &mut self,
-        encoded: &'static [u8],
-        scope: &str,
-        messages: u32,
-        enums: u32,
-        proto3: bool,
-    ) {
+    fn declare(&mut self, encoded: &'static [u8], scope: &str, messages: u32, enums: u32, proto3: bool) {
         let full_name = |encoded| format!("{scope}.{}", text(encoded, 1).unwrap_or_default());
         for encoded in sub_messages(encoded, enums) {
             let full_name = full_name(encoded);
             let values = sub_messages(encoded, 2)
-                .map(|value| {
-                    (
-                        text(value, 1).unwrap_or_default(),
-                        number(value, 2).unwrap_or(0) as i32,
-                    )
-                })
+                .map(|value| (text(value, 1).unwrap_or_default(), number(value, 2).unwrap_or(0) as i32))
                 .collect();
             self.enums.insert(full_name.clone(), EnumType { values });
         }
         for encoded in sub_messages(encoded, messages) {
             let full_name = full_name(encoded);
             self.declare(encoded, &full_name, 3, 4, proto3);
-            let message = MessageType {
-                full_name: full_name.clone(),
-                encoded,
-                proto3,
-                fields: OnceLock::new(),
-            };
+            let message = MessageType { full_name: full_name.clone(), encoded, proto3, fields: OnceLock::new() };
             self.messages.insert(full_name, message);
         }
     }
@@ -148,9 +131,8 @@ impl MessageType {
     /// Sorted by number.
     pub(super) fn fields(&self) -> &[Field] {
         self.fields.get_or_init(|| {
-            let mut fields: Vec<Field> = sub_messages(self.encoded, 2)
-                .filter_map(|encoded| Field::read(encoded, self.proto3))
-                .collect();
+            let mut fields: Vec<Field> =
+                sub_messages(self.encoded, 2).filter_map(|encoded| Field::read(encoded, self.proto3)).collect();
             fields.sort_by_key(|field| field.number);
             let mut first: BTreeMap<u64, u32> = BTreeMap::new();
             for field in &mut fields {
@@ -164,26 +146,18 @@ impl MessageType {
 
     pub(super) fn field(&self, number: u32) -> Option<&Field> {
         let fields = self.fields();
-        fields
-            .binary_search_by_key(&number, |field| field.number)
-            .ok()
-            .map(|index| &fields[index])
+        fields.binary_search_by_key(&number, |field| field.number).ok().map(|index| &fields[index])
     }
 
     /// By the name in the `.proto` file or by the one of canonical JSON.
     pub(super) fn field_named(&self, name: &str) -> Option<&Field> {
         let fields = self.fields();
-        fields
-            .iter()
-            .find(|field| field.name == name)
-            .or_else(|| fields.iter().find(|field| field.json_name == name))
+        fields.iter().find(|field| field.name == name).or_else(|| fields.iter().find(|field| field.json_name == name))
     }
 
     /// The kinds of key and value, if this is the type of a map's entries.
     pub(super) fn map_entry(&self) -> Option<(Kind, Kind)> {
-        sub_messages(self.encoded, 7)
-            .any(|options| number(options, 7) == Some(1))
-            .then_some(())?;
+        sub_messages(self.encoded, 7).any(|options| number(options, 7) == Some(1)).then_some(())?;
         Some((self.field(1)?.kind, self.field(2)?.kind))
     }
 }
@@ -256,9 +230,7 @@ fn sub_messages(encoded: &'static [u8], number: u32) -> impl Iterator<Item = &'s
 }
 
 fn text(encoded: &'static [u8], number: u32) -> Option<&'static str> {
-    sub_messages(encoded, number)
-        .next()
-        .and_then(|bytes| std::str::from_utf8(bytes).ok())
+    sub_messages(encoded, number).next().and_then(|bytes| std::str::from_utf8(bytes).ok())
 }
 
 fn number(encoded: &'static [u8], number: u32) -> Option<u64> {
@@ -270,8 +242,5 @@ fn number(encoded: &'static [u8], number: u32) -> Option<u64> {
 
 /// The set is part of this program and tests read all of it, so that a malformed record cannot be met here.
 fn payloads(encoded: &'static [u8], number: u32) -> impl Iterator<Item = Payload<&'static [u8]>> {
-    records(encoded)
-        .map_while(Result::ok)
-        .filter(move |(other, _)| *other == number)
-        .map(|(_, payload)| payload)
+    records(encoded).map_while(Result::ok).filter(move |(other, _)| *other == number).map(|(_, payload)| payload)
 }

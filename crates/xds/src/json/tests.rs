@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use prost::Message;
-use prost_reflect::{
-    Cardinality, DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor,
-};
+use prost_reflect::{Cardinality, DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor};
 use prost_types::Any;
 use serde_json::json;
 
@@ -113,24 +111,16 @@ fn a_bootstrap_comes_back_as_it_was() {
 
 #[test]
 fn both_spellings_of_a_field_are_read() {
-    let camel =
-        json!({"name": "a", "connectTimeout": "1s", "loadAssignment": {"clusterName": "a"}});
-    let snake =
-        json!({"name": "a", "connect_timeout": "1s", "load_assignment": {"cluster_name": "a"}});
+    let camel = json!({"name": "a", "connectTimeout": "1s", "loadAssignment": {"clusterName": "a"}});
+    let snake = json!({"name": "a", "connect_timeout": "1s", "load_assignment": {"cluster_name": "a"}});
     assert_eq!(parse::<Cluster>(&camel), parse::<Cluster>(&snake));
     assert_eq!(render(&parse::<Cluster>(camel).unwrap()), Ok(snake));
 }
 
 #[test]
 fn an_any_of_an_unknown_type_survives_as_base64() {
-    let unknown = Any {
-        type_url: "type.googleapis.com/stats.PluginConfig".into(),
-        value: vec![0x0a, 0xff],
-    };
-    let filter = TypedExtensionConfig {
-        name: "stats".into(),
-        typed_config: Some(unknown),
-    };
+    let unknown = Any { type_url: "type.googleapis.com/stats.PluginConfig".into(), value: vec![0x0a, 0xff] };
+    let filter = TypedExtensionConfig { name: "stats".into(), typed_config: Some(unknown) };
     let value = render(&filter).unwrap();
     assert_eq!(
         value,
@@ -156,13 +146,9 @@ fn well_known_types_in_an_any_stand_under_value() {
         ("google.protobuf.UInt64Value", json!("7")),
         ("google.protobuf.Timestamp", json!("2026-01-31T12:00:00Z")),
         ("google.protobuf.Empty", json!({})),
-        (
-            "google.protobuf.Any",
-            json!({"@type": format!("{URL}google.protobuf.BoolValue"), "value": true}),
-        ),
+        ("google.protobuf.Any", json!({"@type": format!("{URL}google.protobuf.BoolValue"), "value": true})),
     ] {
-        let value =
-            json!({"name": "x", "typed_config": {"@type": format!("{URL}{name}"), "value": value}});
+        let value = json!({"name": "x", "typed_config": {"@type": format!("{URL}{name}"), "value": value}});
         let message: TypedExtensionConfig = parse(&value).unwrap();
         assert_eq!(render(&message).unwrap(), value);
     }
@@ -173,10 +159,7 @@ fn both_typed_structs_are_known() {
     for name in ["udpa.type.v1.TypedStruct", "xds.type.v3.TypedStruct"] {
         let value = json!({"name": "wasm", "typed_config": {"@type": format!("{URL}{name}"),
             "type_url": "type.googleapis.com/stats.PluginConfig", "value": {"debug": "false"}}});
-        assert_eq!(
-            render(&parse::<TypedExtensionConfig>(&value).unwrap()),
-            Ok(value)
-        );
+        assert_eq!(render(&parse::<TypedExtensionConfig>(&value).unwrap()), Ok(value));
     }
 }
 
@@ -185,24 +168,13 @@ fn json_encodes_to_the_bytes_of_the_typed_message() {
     let keys: Vec<String> = (0..40).map(|i| format!("filter.{i}")).collect();
     let per_filter: BTreeMap<String, Any> = keys
         .iter()
-        .map(|key| {
-            (
-                key.clone(),
-                any::pack(&Router {
-                    start_child_span: true,
-                    ..Router::default()
-                }),
-            )
-        })
+        .map(|key| (key.clone(), any::pack(&Router { start_child_span: true, ..Router::default() })))
         .collect();
     let action = RouteAction {
         // Their numbers are 1 and 29, so the order among the other fields matters.
         cluster_specifier: Some(ClusterSpecifier::ClusterHeader("x-cluster".into())),
         host_rewrite_specifier: Some(HostRewriteSpecifier::HostRewriteHeader("x-host".into())),
-        timeout: Some(prost_types::Duration {
-            seconds: 3,
-            nanos: 0,
-        }),
+        timeout: Some(prost_types::Duration { seconds: 3, nanos: 0 }),
         append_x_forwarded_host: true,
         ..RouteAction::default()
     };
@@ -212,16 +184,10 @@ fn json_encodes_to_the_bytes_of_the_typed_message() {
         typed_per_filter_config: per_filter.clone(),
         ..VirtualHost::default()
     };
-    let routes = RouteConfiguration {
-        virtual_hosts: vec![host],
-        typed_per_filter_config: per_filter,
-        ..Default::default()
-    };
+    let routes =
+        RouteConfiguration { virtual_hosts: vec![host], typed_per_filter_config: per_filter, ..Default::default() };
     for packed in [any::pack(&action), any::pack(&routes)] {
-        let config = TypedExtensionConfig {
-            name: "x".into(),
-            typed_config: Some(packed),
-        };
+        let config = TypedExtensionConfig { name: "x".into(), typed_config: Some(packed) };
         let again: TypedExtensionConfig = parse(render(&config).unwrap()).unwrap();
         assert_eq!(again.encode_to_vec(), config.encode_to_vec());
     }
@@ -232,27 +198,15 @@ fn errors_name_the_place() {
     let listener = |filter: Value| json!({"filter_chains": [{}, {"filters": [filter]}]});
     let router = |config: Value| {
         let mut filter = json!({"name": "r", "typed_config": {"@type": format!("{URL}envoy.extensions.filters.http.router.v3.Router")}});
-        filter["typed_config"]
-            .as_object_mut()
-            .unwrap()
-            .extend(config.as_object().unwrap().clone());
+        filter["typed_config"].as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
         listener(filter)
     };
     for (value, expected) in [
         (json!([]), "expected an object, found a list"),
-        (
-            json!({"nam": "x"}),
-            "nam: envoy.config.listener.v3.Listener has no such field",
-        ),
+        (json!({"nam": "x"}), "nam: envoy.config.listener.v3.Listener has no such field"),
         (json!({"name": 5}), "name: expected a string, found 5"),
-        (
-            json!({"filter_chains": {}}),
-            "filter_chains: expected a list, found an object",
-        ),
-        (
-            json!({"traffic_direction": "UP"}),
-            "traffic_direction: `UP` is not one of UNSPECIFIED, INBOUND, OUTBOUND",
-        ),
+        (json!({"filter_chains": {}}), "filter_chains: expected a list, found an object"),
+        (json!({"traffic_direction": "UP"}), "traffic_direction: `UP` is not one of UNSPECIFIED, INBOUND, OUTBOUND"),
         (
             json!({"per_connection_buffer_limit_bytes": 4294967296u64}),
             "per_connection_buffer_limit_bytes: 4294967296 is not between 0 and 4294967295",
@@ -265,10 +219,7 @@ fn errors_name_the_place() {
             json!({"address": {"pipe": {}, "socket_address": {}}}),
             "address: only one of `pipe` and `socket_address` may be set",
         ),
-        (
-            json!({"stat_prefix": "a", "statPrefix": "b"}),
-            "`stat_prefix` is given twice, in both spellings",
-        ),
+        (json!({"stat_prefix": "a", "statPrefix": "b"}), "`stat_prefix` is given twice, in both spellings"),
         (
             json!({"metadata": {"filter_metadata": {"a.b": {"c": 1}, "d": 5}}}),
             "metadata.filter_metadata[\"d\"]: expected an object, found 5",
@@ -298,8 +249,7 @@ fn numbers_are_read_leniently_and_written_as_protobuf_does() {
     assert_eq!(percent(json!("Infinity")), json!({"value": "Infinity"}));
     for numerator in [json!(5), json!("5"), json!(5.0)] {
         assert_eq!(
-            parse::<FractionalPercent>(json!({ "numerator": numerator }))
-                .map(|message| message.numerator),
+            parse::<FractionalPercent>(json!({ "numerator": numerator })).map(|message| message.numerator),
             Ok(5)
         );
     }
@@ -320,20 +270,10 @@ fn float(value: f32) -> Value {
 
 #[test]
 fn null_is_an_unset_field_but_a_value_within_a_struct() {
-    let cluster: Cluster =
-        parse(json!({"name": "a", "connect_timeout": null, "alt_stat_name": null})).unwrap();
-    assert_eq!(
-        cluster,
-        Cluster {
-            name: "a".into(),
-            ..Cluster::default()
-        }
-    );
+    let cluster: Cluster = parse(json!({"name": "a", "connect_timeout": null, "alt_stat_name": null})).unwrap();
+    assert_eq!(cluster, Cluster { name: "a".into(), ..Cluster::default() });
     let metadata: Metadata = parse(json!({"filter_metadata": {"a": {"b": null}}})).unwrap();
-    assert_eq!(
-        render(&metadata),
-        Ok(json!({"filter_metadata": {"a": {"b": null}}}))
-    );
+    assert_eq!(render(&metadata), Ok(json!({"filter_metadata": {"a": {"b": null}}})));
 }
 
 #[test]
@@ -352,52 +292,27 @@ fn sensitive_fields_are_redacted() {
     }});
     assert_eq!(render_redacted(&message), Ok(expected.clone()));
     // Also where it is wrapped into an Any, as in SecretsConfigDump.
-    let dump = TypedExtensionConfig {
-        name: String::new(),
-        typed_config: Some(any::pack(&message)),
-    };
+    let dump = TypedExtensionConfig { name: String::new(), typed_config: Some(any::pack(&message)) };
     let rendered = render_redacted(&dump).unwrap();
-    assert_eq!(
-        rendered["typed_config"]["tls_certificate"],
-        expected["tls_certificate"]
-    );
+    assert_eq!(rendered["typed_config"]["tls_certificate"], expected["tls_certificate"]);
 }
 
 #[test]
 fn undecodable_bytes_in_a_known_any_are_an_error_with_a_path() {
-    let broken = Any {
-        type_url: Router::type_url(),
-        value: vec![0x0a, 0x7f],
-    };
-    let config = TypedExtensionConfig {
-        name: "x".into(),
-        typed_config: Some(broken),
-    };
+    let broken = Any { type_url: Router::type_url(), value: vec![0x0a, 0x7f] };
+    let config = TypedExtensionConfig { name: "x".into(), typed_config: Some(broken) };
     let error = render(&config).unwrap_err();
     assert_eq!(error.path, "typed_config");
-    assert!(
-        error
-            .message
-            .starts_with("cannot decode envoy.extensions.filters.http.router.v3.Router"),
-        "{error}"
-    );
+    assert!(error.message.starts_with("cannot decode envoy.extensions.filters.http.router.v3.Router"), "{error}");
 }
 
 #[test]
 fn nesting_is_bounded_in_both_directions() {
     let mut packed = Any::default();
     for _ in 0..5000 {
-        packed = Any {
-            type_url: format!("{URL}google.protobuf.Any"),
-            value: packed.encode_to_vec(),
-        };
+        packed = Any { type_url: format!("{URL}google.protobuf.Any"), value: packed.encode_to_vec() };
     }
-    assert!(
-        render(&packed)
-            .unwrap_err()
-            .message
-            .contains("nested more than 100 deep")
-    );
+    assert!(render(&packed).unwrap_err().message.contains("nested more than 100 deep"));
     let mut value = json!({});
     let mut structure = json!({});
     for _ in 0..110 {
@@ -406,8 +321,7 @@ fn nesting_is_bounded_in_both_directions() {
     }
     assert!(parse_error::<Any>(value).contains("nested more than 100 deep"));
     assert!(
-        parse_error::<Metadata>(json!({"filter_metadata": {"a": structure}}))
-            .contains("nested more than 100 deep")
+        parse_error::<Metadata>(json!({"filter_metadata": {"a": structure}})).contains("nested more than 100 deep")
     );
 }
 
@@ -450,9 +364,7 @@ fn filled(message: &MessageDescriptor, depth: usize) -> Value {
         .filter(|field| wanted(field) && deep_enough(field) && !field.is_group())
         .map(|field| {
             let value = if field.is_map() {
-                let Kind::Message(entry) = field.kind() else {
-                    panic!("a map without an entry")
-                };
+                let Kind::Message(entry) = field.kind() else { panic!("a map without an entry") };
                 let key = match entry.map_entry_key_field().kind() {
                     Kind::String => "k.1",
                     Kind::Bool => "true",
@@ -492,10 +404,7 @@ fn filled_single(kind: &Kind, depth: usize) -> Value {
 fn every_message_of_the_api_comes_back_with_every_field() {
     let pool = DescriptorPool::decode(&include_bytes!("../../proto/envoy.binpb")[..]).unwrap();
     let mut checked = 0;
-    for message in pool
-        .all_messages()
-        .filter(|message| !message.is_map_entry())
-    {
+    for message in pool.all_messages().filter(|message| !message.is_map_entry()) {
         let name = message.full_name();
         if message.package_name() == "google.protobuf" && !is_well_known(name) {
             continue;
@@ -505,11 +414,7 @@ fn every_message_of_the_api_comes_back_with_every_field() {
         let decoded = DynamicMessage::decode(message.clone(), encoded.as_slice()).unwrap();
         assert_eq!(decoded.unknown_fields().count(), 0, "{name}");
         // Another encoder, another order of fields, the same message.
-        assert_eq!(
-            render_named(name, &decoded.encode_to_vec()),
-            Ok(value),
-            "{name}"
-        );
+        assert_eq!(render_named(name, &decoded.encode_to_vec()), Ok(value), "{name}");
         checked += 1;
     }
     assert!(checked > 1000, "only {checked} messages");
@@ -518,29 +423,16 @@ fn every_message_of_the_api_comes_back_with_every_field() {
 
 #[test]
 fn repeated_records_count_as_protobuf_says() {
-    let cluster =
-        |encoded: &[&[u8]]| render_named("envoy.config.cluster.v3.Cluster", &encoded.concat());
-    let text =
-        |number: u8, text: &str| [&[number << 3 | 2, text.len() as u8], text.as_bytes()].concat();
+    let cluster = |encoded: &[&[u8]]| render_named("envoy.config.cluster.v3.Cluster", &encoded.concat());
+    let text = |number: u8, text: &str| [&[number << 3 | 2, text.len() as u8], text.as_bytes()].concat();
     // The last value of a single field, and the last member of a `oneof` (eds `type` = 2, `cluster_type` = 38).
-    assert_eq!(
-        cluster(&[&text(1, "a"), &text(1, "b")]),
-        Ok(json!({"name": "b"}))
-    );
+    assert_eq!(cluster(&[&text(1, "a"), &text(1, "b")]), Ok(json!({"name": "b"})));
     let custom = [0xb2, 0x02, 0x03, 0x0a, 0x01, b'x'];
-    assert_eq!(
-        cluster(&[&[0x10, 3], &custom]),
-        Ok(json!({"cluster_type": {"name": "x"}}))
-    );
+    assert_eq!(cluster(&[&[0x10, 3], &custom]), Ok(json!({"cluster_type": {"name": "x"}})));
     assert_eq!(cluster(&[&custom, &[0x10, 3]]), Ok(json!({"type": "EDS"})));
     // Messages merge (`connect_timeout` = 4: seconds, then nanoseconds).
-    let timeout = [
-        0x22, 2, 0x08, 1, 0x22, 6, 0x10, 0x80, 0xca, 0xb5, 0xee, 0x01,
-    ];
-    assert_eq!(
-        cluster(&[&timeout]),
-        Ok(json!({"connect_timeout": "1.500s"}))
-    );
+    let timeout = [0x22, 2, 0x08, 1, 0x22, 6, 0x10, 0x80, 0xca, 0xb5, 0xee, 0x01];
+    assert_eq!(cluster(&[&timeout]), Ok(json!({"connect_timeout": "1.500s"})));
     // A default that was written is no value; an unknown field (1000) is passed over.
     assert_eq!(cluster(&[&text(1, ""), &[0xc0, 0x3e, 1]]), Ok(json!({})));
     // Lists of numbers come packed and unpacked (`retriable_status_codes` = 7).
@@ -552,24 +444,13 @@ fn repeated_records_count_as_protobuf_says() {
 
 #[test]
 fn malformed_bytes_are_errors() {
-    let cluster = |encoded: &[u8]| {
-        render_named("envoy.config.cluster.v3.Cluster", encoded).map_err(|error| error.to_string())
-    };
+    let cluster =
+        |encoded: &[u8]| render_named("envoy.config.cluster.v3.Cluster", encoded).map_err(|error| error.to_string());
     let error = |text: &str| Err(text.to_owned());
     let broken = "cannot decode envoy.config.cluster.v3.Cluster: ";
-    assert_eq!(
-        cluster(&[0x0a, 5, b'x']),
-        error(&format!("{broken}the bytes end within a value"))
-    );
-    assert_eq!(
-        cluster(&[0x08, 5]),
-        error(&format!("{broken}name has another wire type"))
-    );
-    assert!(
-        cluster(&[0x0a, 1, 0xff])
-            .unwrap_err()
-            .starts_with("name: not UTF-8")
-    );
+    assert_eq!(cluster(&[0x0a, 5, b'x']), error(&format!("{broken}the bytes end within a value")));
+    assert_eq!(cluster(&[0x08, 5]), error(&format!("{broken}name has another wire type")));
+    assert!(cluster(&[0x0a, 1, 0xff]).unwrap_err().starts_with("name: not UTF-8"));
 }
 
 #[test]

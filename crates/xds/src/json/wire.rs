@@ -18,9 +18,7 @@ pub(super) enum Payload<B> {
 pub(super) struct Malformed(&'static str);
 
 /// The records of a message, field number and payload, in their order; it ends with the first malformed one.
-pub(super) fn records(
-    encoded: &[u8],
-) -> impl Iterator<Item = Result<(u32, Payload<&[u8]>), Malformed>> {
+pub(super) fn records(encoded: &[u8]) -> impl Iterator<Item = Result<(u32, Payload<&[u8]>), Malformed>> {
     let mut rest = encoded;
     std::iter::from_fn(move || {
         if rest.is_empty() {
@@ -35,10 +33,7 @@ pub(super) fn records(
 }
 
 /// The next value without a key, as packed lists have them.
-pub(super) fn payload<'b>(
-    rest: &mut &'b [u8],
-    wire_type: WireType,
-) -> Result<Payload<&'b [u8]>, Malformed> {
+pub(super) fn payload<'b>(rest: &mut &'b [u8], wire_type: WireType) -> Result<Payload<&'b [u8]>, Malformed> {
     Ok(match wire_type {
         WireType::Varint => Payload::Varint(varint(rest)?),
         WireType::ThirtyTwoBit => Payload::Fixed32(array(rest)?),
@@ -105,8 +100,7 @@ const TRUNCATED: Malformed = Malformed("the bytes end within a value");
 
 fn record<'b>(rest: &mut &'b [u8]) -> Result<(u32, Payload<&'b [u8]>), Malformed> {
     let key = u32::try_from(varint(rest)?).map_err(|_| Malformed("a field number out of range"))?;
-    let wire_type =
-        WireType::try_from(u64::from(key & 7)).map_err(|_| Malformed("an unknown wire type"))?;
+    let wire_type = WireType::try_from(u64::from(key & 7)).map_err(|_| Malformed("an unknown wire type"))?;
     match key >> 3 {
         0 => Err(Malformed("a field with the number 0")),
         number => Ok((number, payload(rest, wire_type)?)),
@@ -174,9 +168,7 @@ mod tests {
             &[0x0b],
             &[0x0f],
             &[0x00, 0],
-            &[
-                0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1,
-            ],
+            &[0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1],
         ];
         for bytes in broken {
             let outcomes: Vec<bool> = records(bytes).map(|record| record.is_ok()).collect();
