@@ -5,6 +5,7 @@
 mod json;
 mod operator;
 mod time;
+mod value;
 
 use std::fmt;
 

@@ -4,6 +4,7 @@
 //! and this data plane does not is refused with its field path, never skipped.
 
 mod action;
+mod cluster;
 mod domains;
 mod forward;
 mod retry;
@@ -18,9 +19,10 @@ use lateen_xds::{Origin, Part};
 use prost_types::Any;
 
 pub use action::{DirectResponse, Redirect, RedirectPath, RedirectScheme};
+pub use cluster::{ClusterName, ClusterSpecifier, WeightedCluster, WeightedClusters};
 pub use forward::{
-    ClusterName, ClusterSpecifier, CookieAttribute, Forward, GrpcTimeout, HashPolicy, HashSource, HostRewrite,
-    InternalRedirect, Mirror, PathRewrite, Priority, Upgrade, WeightedCluster, WeightedClusters,
+    CookieAttribute, Forward, GrpcTimeout, HashPolicy, HashSource, HostRewrite, InternalRedirect, Mirror, PathRewrite,
+    Priority, Upgrade,
 };
 pub use retry::{RateLimitedBackOff, ResetHeader, ResetHeaderFormat, RetryOn, RetryPolicy};
 
