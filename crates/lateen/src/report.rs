@@ -106,11 +106,15 @@ pub(crate) fn count(diagnostics: &[Diagnostic], rejections: usize) -> String {
     let of = |severity| diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity).count();
     let errors = of(Severity::Error) + rejections;
     let warnings = of(Severity::Warning);
-    let noun = |count: usize, noun: &str| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
     match (errors, warnings) {
         (0, 0) => "no problems".to_owned(),
-        (0, warnings) => noun(warnings, "warning"),
-        (errors, 0) => noun(errors, "error"),
-        (errors, warnings) => format!("{}, {}", noun(errors, "error"), noun(warnings, "warning")),
+        (0, warnings) => many(warnings, "warning"),
+        (errors, 0) => many(errors, "error"),
+        (errors, warnings) => format!("{}, {}", many(errors, "error"), many(warnings, "warning")),
     }
+}
+
+/// A count with its noun: `1 file`, `2 files`.
+pub(crate) fn many(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }

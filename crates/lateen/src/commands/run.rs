@@ -63,7 +63,7 @@ fn greet(session: &Session, effect: &Effect, http_proxy_port: Option<u16>) {
     report_problems(session, effect, &[]);
     let problems = report::count(&effect.diagnostics, effect.applied.rejections.len());
     let version = env!("CARGO_PKG_VERSION");
-    let text = format!("lateen {version}: {} objects from {} files, {problems}", effect.objects, effect.files);
+    let text = format!("lateen {version}: {} from {}, {problems}", report::many(effect.objects, "object"), report::many(effect.files, "file"));
     if is_clean(effect) { report::good(&text) } else { report::attention(&text) }
     let all = listening(&session.current(), http_proxy_port);
     if all.is_empty() {
@@ -106,13 +106,8 @@ fn tell(session: &Session, effect: &Effect, known: &[Diagnostic], http_proxy_por
         report::attention(&format!("{text}; {problems}"));
     }
     if effect.changes.kept > 0 {
-        report::attention(&format!(
-            "{} stay in their last good form until the errors above are gone",
-            match effect.changes.kept {
-                1 => "1 object".to_owned(),
-                kept => format!("{kept} objects"),
-            }
-        ));
+        let kept = report::many(effect.changes.kept, "object");
+        report::attention(&format!("{kept} kept in the last good form until the errors above are gone"));
     }
     if session.listeners_changed() {
         show(&listening(&session.current(), http_proxy_port));
