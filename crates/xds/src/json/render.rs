@@ -256,6 +256,7 @@ impl Renderer {
         if any.type_url.is_empty() && any.value.is_empty() {
             return Ok(Value::Object(object));
         }
+        object.insert("@type".into(), any.type_url.as_str().into());
         match schema::message(type_name(&any.type_url)) {
             None => {
                 let value: &[u8] = if self.sensitive { REDACTED.as_bytes() } else { &any.value };
@@ -268,11 +269,10 @@ impl Renderer {
             }
             Some(kind) => {
                 self.cursor.descend()?;
-                object = self.fields(kind, &any.value)?;
+                object.extend(self.fields(kind, &any.value)?);
                 self.cursor.ascend();
             }
         }
-        object.insert("@type".into(), any.type_url.as_str().into());
         Ok(Value::Object(object))
     }
 
