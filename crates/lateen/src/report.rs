@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use lateen_config::{Diagnostic, Severity, SourceFile};
-use lateen_proxy::Rejection;
+use lateen_proxy::{Limitation, Rejection};
 
 const RED: &str = "\x1b[1;31m";
 const YELLOW: &str = "\x1b[1;33m";
@@ -101,11 +101,18 @@ pub(crate) fn rejections(rejections: &[Rejection]) {
     }
 }
 
+/// What the data plane was asked for and does not do.
+pub(crate) fn limitations(limitations: &[Limitation]) {
+    for limitation in limitations {
+        print(&format!("{YELLOW}warning{RESET}: {limitation}\n"));
+    }
+}
+
 /// How many problems of which kind, for a closing line: `2 errors, 1 warning`.
-pub(crate) fn count(diagnostics: &[Diagnostic], rejections: usize) -> String {
+pub(crate) fn count(diagnostics: &[Diagnostic], rejections: usize, limitations: usize) -> String {
     let of = |severity| diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity).count();
     let errors = of(Severity::Error) + rejections;
-    let warnings = of(Severity::Warning);
+    let warnings = of(Severity::Warning) + limitations;
     match (errors, warnings) {
         (0, 0) => "no problems".to_owned(),
         (0, warnings) => many(warnings, "warning"),

@@ -21,6 +21,7 @@ use crate::admin::{Order, Updates};
 use crate::http::ingress::Machine;
 use crate::snapshot::build::{Builder, Rejection};
 use crate::snapshot::cluster::{Discovery, DnsName};
+use crate::snapshot::limitation::Limitation;
 use crate::snapshot::{Cluster, Invalid, Snapshot};
 use crate::stats::Registry;
 use crate::worker::{self, Command, Common, Worker};
@@ -42,6 +43,8 @@ pub struct Options {
 pub struct Applied {
     /// Resources that were not taken; their last good form stays in use.
     pub rejections: Vec<Rejection>,
+    /// What the configuration asks for and does not get from this data plane.
+    pub limitations: Vec<Limitation>,
     /// Listeners by name with the address that they are bound to.
     pub listeners: BTreeMap<Arc<str>, SocketAddr>,
 }
@@ -360,7 +363,7 @@ impl Engine {
         let before = current.snapshot.replace(snapshot.clone());
         record_membership(before.as_deref(), &snapshot);
         current.listeners.clone_from(&listeners);
-        Applied { rejections, listeners }
+        Applied { rejections, limitations: self.builder.limitations(&self.set), listeners }
     }
 
     /// Does what the admin interface was asked for.

@@ -26,3 +26,4 @@ mod worker;
 
 pub use engine::{Applied, Current, Options, Proxy, Status};
 pub use snapshot::build::Rejection;
+pub use snapshot::limitation::Limitation;

@@ -382,3 +382,25 @@ async fn a_connection_that_the_upstream_closed_while_idle_is_not_used_again() {
         assert_eq!(running.get("/x").await.status, 200);
     }
 }
+
+#[tokio::test]
+async fn what_a_configuration_asks_for_and_does_not_get_is_said() {
+    let mut asking = set(
+        json!({"cluster": "a", "request_mirror_policies": [{"cluster": "a"}]}),
+        &[("a", &["127.0.0.1:9".parse().unwrap()])],
+    );
+    let ejecting = json!({"name": "a", "type": "EDS", "outlier_detection": {}, "lb_policy": "RING_HASH",
+        "eds_cluster_config": {"eds_config": {"ads": {}}}});
+    asking.insert(lateen_xds::json::parse::<Cluster>(ejecting).unwrap(), vec![]);
+    let proxy = Proxy::start(&Options { workers: 1, admin: None }).unwrap();
+    let applied = proxy.apply(asking).await;
+    let said: Vec<String> = applied.limitations.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        said,
+        [
+            "cluster `a`: consistent hashing is not carried out yet; hosts are picked at random",
+            "route configuration `routes`: mirroring is not carried out yet",
+            "cluster `a`: outlier detection is not carried out yet",
+        ]
+    );
+}

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use lateen_config::{Diagnostic, Severity};
+use lateen_proxy::Limitation;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::local_scope;
@@ -32,7 +33,7 @@ async fn serve(arguments: RunArguments) -> anyhow::Result<ExitCode> {
     };
     let (mut session, effect) = Session::start(options).await?;
     greet(&session, &effect, http_proxy_port);
-    let mut known = effect.diagnostics;
+    let mut known = Known::of(effect);
     let stopped = session.stopped();
     tokio::pin!(stopped);
     loop {
@@ -43,7 +44,7 @@ async fn serve(arguments: RunArguments) -> anyhow::Result<ExitCode> {
             effect = session.next() => match effect {
                 Ok(effect) => {
                     tell(&session, &effect, &known, http_proxy_port);
-                    known = effect.diagnostics;
+                    known = Known::of(effect);
                 }
                 Err(error) => report::attention(&format!("{error:#}; the configuration in force stays")),
             },
@@ -60,8 +61,8 @@ pub(crate) fn workers(asked: Option<usize>) -> usize {
 }
 
 fn greet(session: &Session, effect: &Effect, http_proxy_port: Option<u16>) {
-    report_problems(session, effect, &[]);
-    let problems = report::count(&effect.diagnostics, effect.applied.rejections.len());
+    report_problems(session, effect, &Known::default());
+    let problems = count(effect);
     let version = env!("CARGO_PKG_VERSION");
     let text = format!("lateen {version}: {} from {}, {problems}", report::many(effect.objects, "object"), report::many(effect.files, "file"));
     if is_clean(effect) { report::good(&text) } else { report::attention(&text) }
@@ -82,7 +83,7 @@ fn show(all: &[Listening]) {
     }
 }
 
-fn tell(session: &Session, effect: &Effect, known: &[Diagnostic], http_proxy_port: Option<u16>) {
+fn tell(session: &Session, effect: &Effect, known: &Known, http_proxy_port: Option<u16>) {
     report_problems(session, effect, known);
     let mut parts = Vec::new();
     for (verb, subjects) in
@@ -102,7 +103,7 @@ fn tell(session: &Session, effect: &Effect, known: &[Diagnostic], http_proxy_por
     if is_clean(effect) {
         report::good(&text);
     } else {
-        let problems = report::count(&effect.diagnostics, effect.applied.rejections.len());
+        let problems = count(effect);
         report::attention(&format!("{text}; {problems}"));
     }
     if effect.changes.kept > 0 {
@@ -114,24 +115,45 @@ fn tell(session: &Session, effect: &Effect, known: &[Diagnostic], http_proxy_por
     }
 }
 
+fn count(effect: &Effect) -> String {
+    report::count(&effect.diagnostics, effect.applied.rejections.len(), effect.applied.limitations.len())
+}
+
 fn is_clean(effect: &Effect) -> bool {
     effect.applied.rejections.is_empty()
+        && effect.applied.limitations.is_empty()
         && effect.diagnostics.iter().all(|diagnostic| diagnostic.severity == Severity::Info)
 }
 
+/// What was said already.
+#[derive(Default)]
+struct Known {
+    diagnostics: Vec<Diagnostic>,
+    limitations: Vec<Limitation>,
+}
+
+impl Known {
+    fn of(effect: Effect) -> Self {
+        Self { diagnostics: effect.diagnostics, limitations: effect.applied.limitations }
+    }
+}
+
 /// Errors, and warnings that were not there before; where they are in the file does not make them new.
-fn report_problems(session: &Session, effect: &Effect, known: &[Diagnostic]) {
+fn report_problems(session: &Session, effect: &Effect, known: &Known) {
     let same = |one: &Diagnostic, other: &Diagnostic| {
         (one.code, &one.message, &one.object, &one.path) == (other.code, &other.message, &other.object, &other.path)
     };
     let news: Vec<Diagnostic> = effect
         .diagnostics
         .iter()
-        .filter(|diagnostic| diagnostic.is_error() || !known.iter().any(|known| same(known, diagnostic)))
+        .filter(|diagnostic| diagnostic.is_error() || !known.diagnostics.iter().any(|known| same(known, diagnostic)))
         .cloned()
         .collect();
     report::diagnostics(&news, |path| session.file(path));
     report::rejections(&effect.applied.rejections);
+    if known.limitations != effect.applied.limitations {
+        report::limitations(&effect.applied.limitations);
+    }
     for hidden in &effect.hidden {
         report::attention(&format!(
             "mesh listener {} is left out: gateway listener {} has {}; use --port-offset or --bind, or the HTTP proxy port",

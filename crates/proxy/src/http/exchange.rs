@@ -383,7 +383,6 @@ async fn reply_locally<'v>(
     }
     info.details = Some(reply.details.clone());
     reply.begin_head(&scratch.request, &mut scratch.response);
-    info.response_code = scratch.response.status();
     if info.attempts > 0
         && let Some(routed) = routed
         && routed.virtual_host.include_attempt_count_in_response
@@ -393,6 +392,8 @@ async fn reply_locally<'v>(
     if let Some(routed) = routed {
         routed.mutate_response(&scratch.request, &mut scratch.response, info, &mut scratch.text);
     }
+    // Envoy's header mutations do not see the code of its own replies.
+    info.response_code = scratch.response.status();
     let body_length = reply.complete_head(&scratch.request, &mut scratch.response).len();
     finish_response_head(cx, scratch);
     let close = reply.close || !keep_alive || cx.closing();

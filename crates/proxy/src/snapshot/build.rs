@@ -9,6 +9,7 @@ use lateen_xds::{Origin, Part, Resource, Version, XdsSet};
 
 use super::cluster::{ClusterConfig, Discovery, DnsName, Endpoints, HostStates, Resolved, dns_names};
 use super::hcm::Routes;
+use super::limitation::{self, Limitation};
 use super::listener::Listener;
 use super::route::RouteConfig;
 use super::{Cluster, ClusterNames, Invalid, Snapshot};
@@ -121,6 +122,28 @@ impl Builder {
             Routes::Inline(_) => true,
         });
         (Arc::new(Snapshot { generation: self.generation, listeners, routes, clusters }), rejections)
+    }
+
+    /// What the configuration in use asks for and does not get; once for each object and feature.
+    #[must_use]
+    pub fn limitations(&self, set: &XdsSet) -> Vec<Limitation> {
+        let mut found = BTreeSet::new();
+        for name in set.routes.keys() {
+            if let Some(built) = self.routes.get(name) {
+                found.extend(limitation::of_routes(&built.value));
+            }
+        }
+        for resource in set.clusters.values() {
+            // The last origin is the object that was laid over the others, which is the one that asks.
+            let origin = resource.origins_of(Part::Whole).last();
+            found.extend(limitation::of_cluster(&resource.message, origin));
+        }
+        let mut told = BTreeSet::new();
+        found.retain(|limitation| match &limitation.origin {
+            Some(origin) => told.insert((limitation.text.clone(), origin.clone())),
+            None => true,
+        });
+        found.into_iter().collect()
     }
 
     /// The DNS names that the clusters of a set need, with the refresh interval of each.

@@ -278,7 +278,8 @@ fn policy(message: &cluster_v3::Cluster) -> Result<Policy, Invalid> {
             };
             Ok(Policy::LeastRequest { choices: choices.max(2) })
         }
-        LbPolicy::Random => Ok(Policy::Random),
+        // Without the hash of a request both pick at random; see `limitation`.
+        LbPolicy::Random | LbPolicy::RingHash | LbPolicy::Maglev => Ok(Policy::Random),
         other => Err(Invalid::at("lb_policy", format!("{} is not supported yet", other.as_str_name()))),
     }
 }

@@ -12,6 +12,7 @@ pub(crate) mod fields;
 pub(crate) mod fixture;
 pub mod format;
 pub mod hcm;
+pub mod limitation;
 pub mod header_mutation;
 pub mod listener;
 pub mod matcher;

@@ -64,7 +64,8 @@ pub(crate) async fn forward<'v>(
     let counters = cluster.counters();
     let policy = route.retry.as_deref();
     let mut retries = Retries::new(policy);
-    let mut body = RequestBody::new(body, policy.map(|_| REPLAY_LIMIT));
+    let limit = route.request_buffer_limit.map_or(REPLAY_LIMIT, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let mut body = RequestBody::new(body, policy.map(|_| limit));
     let timeout = exchange::route_timeout(&scratch.request, route);
     let mut deadlines = Deadlines { timeout, ..Deadlines::default() };
     let idle = route.idle_timeout.or(cx.manager.stream_idle_timeout).filter(|timeout| !timeout.is_zero());
