@@ -118,12 +118,8 @@ impl Proxy {
     pub fn start(options: &Options) -> io::Result<Self> {
         let workers = options.workers.max(1);
         let stats = Arc::new(Registry::new(workers));
-        let status = Arc::new(Status {
-            started: Instant::now(),
-            workers,
-            stats: stats.clone(),
-            current: Mutex::default(),
-        });
+        let status =
+            Arc::new(Status { started: Instant::now(), workers, stats: stats.clone(), current: Mutex::default() });
         let admin = options.admin.map(std::net::TcpListener::bind).transpose()?;
         if let Some(admin) = &admin {
             admin.set_nonblocking(true)?;
@@ -235,7 +231,8 @@ async fn serve_admin(listener: std::net::TcpListener, source: EngineSource) {
 fn start_worker(index: usize, common: Arc<Common>, sink: LogSink) -> io::Result<UnboundedSender<Command>> {
     let (commands, receiver) = unbounded_channel();
     std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-        let runtime = RuntimeBuilder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default());
+        let runtime =
+            RuntimeBuilder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default());
         match runtime {
             Ok(runtime) => runtime.block_on(worker::run(Worker::new(index, common, sink), receiver)),
             Err(error) => tracing::error!(%error, index, "cannot make a worker's runtime"),
@@ -353,8 +350,7 @@ impl Engine {
         for worker in 0..self.workers.len() {
             self.tell(worker, Command::Adopt(snapshot.clone()));
         }
-        let listeners: BTreeMap<_, _> =
-            self.bound.iter().map(|(name, bound)| (name.clone(), bound.actual)).collect();
+        let listeners: BTreeMap<_, _> = self.bound.iter().map(|(name, bound)| (name.clone(), bound.actual)).collect();
         let mut current = self.status.lock();
         let now = SystemTime::now();
         current.set = self.set.clone();

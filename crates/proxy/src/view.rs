@@ -41,8 +41,7 @@ pub(crate) struct WorkerListener {
 impl View {
     /// A view of nothing.
     pub(crate) fn empty() -> Rc<Self> {
-        let snapshot =
-            Snapshot { generation: 0, listeners: Vec::new(), routes: HashMap::new(), clusters: Vec::new() };
+        let snapshot = Snapshot { generation: 0, listeners: Vec::new(), routes: HashMap::new(), clusters: Vec::new() };
         let snapshot = Arc::new(snapshot);
         Rc::new(Self { generation: 0, snapshot, clusters: Vec::new(), listeners: HashMap::new() })
     }

@@ -435,8 +435,7 @@ fn finish(cx: &Cx<'_>, down: &mut Downstream, scratch: &mut Scratch, info: &mut 
     cx.http.downstream_rq_time.record_ms(duration);
     down.count.end_request(info.flags.contains(Flag::DownstreamConnectionTermination));
     for log in &cx.manager.access_logs {
-        let context =
-            FormatContext { request: &scratch.request, response: Some(&scratch.response), stream: &*info };
+        let context = FormatContext { request: &scratch.request, response: Some(&scratch.response), stream: &*info };
         cx.worker.logs.append(&log.path, |line| match &log.format {
             LogFormat::Text(format) => format.render(&context, Empty::Dash, line),
             LogFormat::Json(format) => format.render(&context, line),

@@ -72,10 +72,7 @@ enum Scheme {
 impl Span {
     #[inline]
     pub(in crate::http) fn new(start: usize, length: usize) -> Self {
-        Self {
-            start: start as u32,
-            length: length as u32,
-        }
+        Self { start: start as u32, length: length as u32 }
     }
 
     #[inline]
@@ -201,22 +198,10 @@ impl Head {
 
     /// The values of all lines with this name.
     pub fn get_all(&self, known: Known) -> impl Iterator<Item = &[u8]> {
-        let authority = if known == Known::Host {
-            self.authority()
-        } else {
-            None
-        };
-        let fields = if self.present & known.bit() == 0 {
-            &[][..]
-        } else {
-            &self.fields[..]
-        };
-        let lines = fields
-            .iter()
-            .filter(move |field| field.known == Some(known));
-        authority
-            .into_iter()
-            .chain(lines.map(|field| field.value(&self.bytes)))
+        let authority = if known == Known::Host { self.authority() } else { None };
+        let fields = if self.present & known.bit() == 0 { &[][..] } else { &self.fields[..] };
+        let lines = fields.iter().filter(move |field| field.known == Some(known));
+        authority.into_iter().chain(lines.map(|field| field.value(&self.bytes)))
     }
 
     /// Whether there is a line with this name.
@@ -231,25 +216,16 @@ impl Head {
     pub fn value(&self, name: &HeaderName) -> Option<&[u8]> {
         match name.target() {
             Target::Known(known) => self.get(known),
-            Target::Text => self
-                .fields
-                .iter()
-                .find(|field| field.is(name, &self.bytes))
-                .map(|f| f.value(&self.bytes)),
+            Target::Text => self.fields.iter().find(|field| field.is(name, &self.bytes)).map(|f| f.value(&self.bytes)),
             target => self.pseudo(target),
         }
     }
 
     /// The values of all lines with this name, in order, or of a pseudo header.
     pub fn values<'a>(&'a self, name: &'a HeaderName) -> impl Iterator<Item = &'a [u8]> {
-        let absent = name
-            .known()
-            .is_some_and(|known| self.present & known.bit() == 0);
+        let absent = name.known().is_some_and(|known| self.present & known.bit() == 0);
         let fields = if absent { &[][..] } else { &self.fields[..] };
-        let lines = fields
-            .iter()
-            .filter(|field| field.is(name, &self.bytes))
-            .map(|field| field.value(&self.bytes));
+        let lines = fields.iter().filter(|field| field.is(name, &self.bytes)).map(|field| field.value(&self.bytes));
         self.pseudo(name.target()).into_iter().chain(lines)
     }
 
@@ -270,9 +246,7 @@ impl Head {
 
     /// Name and value of all lines in the order in which they will be sent; without `host` and pseudo headers.
     pub fn fields(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
-        self.fields
-            .iter()
-            .map(|field| (field.name(&self.bytes), field.value(&self.bytes)))
+        self.fields.iter().map(|field| (field.name(&self.bytes), field.value(&self.bytes)))
     }
 
     /// Count of lines, without `host` and pseudo headers.
@@ -290,30 +264,17 @@ impl Head {
     /// Sum of the bytes of all names and values, pseudo headers included; `%REQUEST_HEADERS_BYTES%`.
     #[must_use]
     pub fn byte_size(&self) -> usize {
-        let lines: usize = self
-            .fields
-            .iter()
-            .map(|field| usize::from(field.name_length) + field.value_length as usize)
-            .sum();
+        let lines: usize =
+            self.fields.iter().map(|field| usize::from(field.name_length) + field.value_length as usize).sum();
         let pseudo = |name: &str, value: &[u8]| {
-            if value.is_empty() {
-                0
-            } else {
-                name.len() + value.len()
-            }
+            if value.is_empty() { 0 } else { name.len() + value.len() }
         };
         lines
             + pseudo(":method", self.method())
             + pseudo(":path", self.path())
             + pseudo(":scheme", self.scheme())
-            + self
-                .authority()
-                .map_or(0, |authority| ":authority".len() + authority.len())
-            + if self.status == 0 {
-                0
-            } else {
-                ":status".len() + self.status_text.len()
-            }
+            + self.authority().map_or(0, |authority| ":authority".len() + authority.len())
+            + if self.status == 0 { 0 } else { ":status".len() + self.status_text.len() }
     }
 
     /// The text of a pseudo header.
@@ -334,9 +295,7 @@ impl Head {
         if self.present & known.bit() == 0 {
             return None;
         }
-        self.fields
-            .iter()
-            .position(|field| field.known == Some(known))
+        self.fields.iter().position(|field| field.known == Some(known))
     }
 
     #[inline]
@@ -347,9 +306,7 @@ impl Head {
 
 /// The entries of a comma-separated list, without the empty ones (RFC 9110 section 5.6.1).
 pub(in crate::http) fn tokens(list: &[u8]) -> impl Iterator<Item = &[u8]> {
-    list.split(|byte| *byte == b',')
-        .map(<[u8]>::trim_ascii)
-        .filter(|token| !token.is_empty())
+    list.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
 }
 
 #[cfg(test)]
@@ -405,10 +362,7 @@ mod tests {
     fn the_size_is_that_of_names_and_values_with_pseudo_headers() {
         let expected = ":method".len() + "GET".len() + ":path".len() + "/a?b".len();
         let expected = expected + ":authority".len() + "h".len() + "acceptx".len();
-        assert_eq!(
-            request().byte_size(),
-            expected + "x-foo1".len() + "x-foo".len()
-        );
+        assert_eq!(request().byte_size(), expected + "x-foo1".len() + "x-foo".len());
     }
 
     #[test]
@@ -417,10 +371,7 @@ mod tests {
         let mut copy = Head::new();
         copy.set_status(200);
         copy.copy_from(&head);
-        assert_eq!(
-            copy.fields().collect::<Vec<_>>(),
-            head.fields().collect::<Vec<_>>()
-        );
+        assert_eq!(copy.fields().collect::<Vec<_>>(), head.fields().collect::<Vec<_>>());
         assert_eq!((copy.path(), copy.status()), (head.path(), 0));
         head.clear();
         assert!(head.is_empty() && head.authority().is_none() && !head.contains(Known::Accept));

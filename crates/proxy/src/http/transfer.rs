@@ -304,8 +304,7 @@ impl Transfer<'_> {
                 return Poll::Ready(Event::Flushed);
             }
             if read_upstream && self.to_client.has_room() {
-                let read =
-                    tokio_util::io::poll_read_buf(Pin::new(&mut self.up.stream), cx, self.up.buffer.fill());
+                let read = tokio_util::io::poll_read_buf(Pin::new(&mut self.up.stream), cx, self.up.buffer.fill());
                 match read {
                     Poll::Ready(Ok(0)) => return Poll::Ready(Event::UpstreamClosed),
                     Poll::Ready(Ok(count)) => {

@@ -246,9 +246,8 @@ fn discovery(message: &cluster_v3::Cluster) -> Result<Discovery, Invalid> {
     use cluster_v3::cluster::{ClusterDiscoveryType, DiscoveryType};
     let kind = match &message.cluster_discovery_type {
         None => DiscoveryType::Static,
-        Some(ClusterDiscoveryType::Type(number)) => {
-            DiscoveryType::try_from(*number).map_err(|_| Invalid::at("type", format!("{number} is no discovery type")))?
-        }
+        Some(ClusterDiscoveryType::Type(number)) => DiscoveryType::try_from(*number)
+            .map_err(|_| Invalid::at("type", format!("{number} is no discovery type")))?,
         Some(ClusterDiscoveryType::ClusterType(custom)) => {
             return Err(Invalid::at("cluster_type", format!("cluster type `{}` is not supported", custom.name)));
         }
@@ -397,11 +396,7 @@ impl Endpoints {
 }
 
 fn overprovisioning(assignment: &endpoint_v3::ClusterLoadAssignment) -> u32 {
-    assignment
-        .policy
-        .as_ref()
-        .and_then(|policy| policy.overprovisioning_factor)
-        .unwrap_or(DEFAULT_OVERPROVISIONING)
+    assignment.policy.as_ref().and_then(|policy| policy.overprovisioning_factor).unwrap_or(DEFAULT_OVERPROVISIONING)
 }
 
 fn lb_endpoint_socket(lb_endpoint: &endpoint_v3::LbEndpoint) -> Option<(&str, u16)> {

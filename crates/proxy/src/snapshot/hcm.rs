@@ -200,9 +200,7 @@ impl HttpConnectionManager {
                 .and_then(|common| common.max_headers_count)
                 .map_or(defaults.max_headers, |count| usize::try_from(count).unwrap_or(usize::MAX)),
             accept_http_10: http1.is_some_and(|http1| http1.accept_http_10),
-            allow_absolute_url: http1
-                .and_then(|http1| http1.allow_absolute_url)
-                .unwrap_or(defaults.allow_absolute_url),
+            allow_absolute_url: http1.and_then(|http1| http1.allow_absolute_url).unwrap_or(defaults.allow_absolute_url),
         };
         let router = filters(message)?;
         let idle_timeout = match common.and_then(|common| common.idle_timeout.as_ref()) {

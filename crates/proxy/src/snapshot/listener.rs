@@ -79,10 +79,8 @@ fn address(message: &listener_v3::Listener) -> Result<SocketAddr, Invalid> {
         return Err(Invalid::at("address", "only socket addresses are supported".into()));
     };
     let path = "address.socket_address";
-    let ip: IpAddr = socket
-        .address
-        .parse()
-        .map_err(|_| Invalid::at(path, format!("malformed IP address: {}", socket.address)))?;
+    let ip: IpAddr =
+        socket.address.parse().map_err(|_| Invalid::at(path, format!("malformed IP address: {}", socket.address)))?;
     let Some(PortSpecifier::PortValue(port)) = socket.port_specifier else {
         return Err(Invalid::at(path, "port_value is required".into()));
     };

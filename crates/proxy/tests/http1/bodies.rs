@@ -24,10 +24,7 @@ fn read_pieces<'a>(length: BodyLength, pieces: impl IntoIterator<Item = &'a [u8]
             }
         }
     }
-    assert!(
-        reader.is_finished() || unread.is_empty(),
-        "bytes of an unfinished body are left"
-    );
+    assert!(reader.is_finished() || unread.is_empty(), "bytes of an unfinished body are left");
     Ok((content, used, reader.is_finished()))
 }
 
@@ -37,10 +34,7 @@ const CHUNKED: &[(&[u8], &[u8])] = &[
     (b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", b"abcde"),
     (b"0003\r\nabc\r\n000\r\n\r\n", b"abc"),
     (b"00000000000000000000003\r\nabc\r\n0\r\n\r\n", b"abc"),
-    (
-        b"a\r\n0123456789\r\nA\r\n0123456789\r\n0\r\n\r\n",
-        b"01234567890123456789",
-    ),
+    (b"a\r\n0123456789\r\nA\r\n0123456789\r\n0\r\n\r\n", b"01234567890123456789"),
     (b"3;a=b\r\nabc\r\n0;c\r\n\r\n", b"abc"),
     (b"3;a=\"b;\\\"c\"\r\nabc\r\n0\r\n\r\n", b"abc"),
     (b"3 ;a=b\r\nabc\r\n0\r\n\r\n", b"abc"),
@@ -56,32 +50,17 @@ fn chunks_yield_their_content_however_they_are_cut() {
         let name = bytes.escape_ascii();
         // The third chunk of this one is wrong on purpose and has its own test.
         if bytes.starts_with(b"3\r\n\r\n\r\n\r\n") {
-            assert_eq!(
-                read_pieces(BodyLength::Chunked, [*bytes]),
-                Err(FramingError::Malformed)
-            );
+            assert_eq!(read_pieces(BodyLength::Chunked, [*bytes]), Err(FramingError::Malformed));
             continue;
         }
         let followed = [bytes, &b"GET / HTTP/1.1\r\n"[..]].concat();
         let expected = Ok((content.to_vec(), bytes.len(), true));
-        assert_eq!(
-            read_pieces(BodyLength::Chunked, [&followed[..]]),
-            expected,
-            "{name}"
-        );
+        assert_eq!(read_pieces(BodyLength::Chunked, [&followed[..]]), expected, "{name}");
         for cut in 1..bytes.len() {
             let (front, back) = followed.split_at(cut);
-            assert_eq!(
-                read_pieces(BodyLength::Chunked, [front, back]),
-                expected,
-                "{name} cut at {cut}"
-            );
+            assert_eq!(read_pieces(BodyLength::Chunked, [front, back]), expected, "{name} cut at {cut}");
         }
-        assert_eq!(
-            read_pieces(BodyLength::Chunked, bytes.chunks(1)),
-            expected,
-            "{name}"
-        );
+        assert_eq!(read_pieces(BodyLength::Chunked, bytes.chunks(1)), expected, "{name}");
     }
 }
 
@@ -122,10 +101,7 @@ fn bad_chunks_and_trailers_are_refused_however_they_are_cut() {
                 bytes.escape_ascii()
             );
         }
-        assert_eq!(
-            FramingError::Malformed.refusal().details,
-            "http1.codec_error"
-        );
+        assert_eq!(FramingError::Malformed.refusal().details, "http1.codec_error");
     }
 }
 
@@ -133,40 +109,24 @@ fn bad_chunks_and_trailers_are_refused_however_they_are_cut() {
 fn a_chunk_size_fits_64_bits_and_its_line_4_kib() {
     let mut reader = BodyReader::new(BodyLength::Chunked);
     let step = reader.next(b"ffffffffffffffff\r\nabc").unwrap();
-    assert_eq!(
-        (step.consumed, step.data, step.finished),
-        (21, 18..21, false)
-    );
+    assert_eq!((step.consumed, step.data, step.finished), (21, 18..21, false));
 
     for bytes in [&b"10000000000000000\r\n"[..], b"fffffffffffffffff\r\n"] {
-        assert_eq!(
-            read_pieces(BodyLength::Chunked, [bytes]),
-            Err(FramingError::ChunkTooLarge)
-        );
+        assert_eq!(read_pieces(BodyLength::Chunked, [bytes]), Err(FramingError::ChunkTooLarge));
     }
-    let extended =
-        |length: usize| [b"3;", &vec![b'a'; length][..], b"\r\nabc\r\n0\r\n\r\n"].concat();
+    let extended = |length: usize| [b"3;", &vec![b'a'; length][..], b"\r\nabc\r\n0\r\n\r\n"].concat();
     assert!(read_pieces(BodyLength::Chunked, [&extended(4000)[..]]).is_ok());
     let long = extended(5000);
-    assert_eq!(
-        read_pieces(BodyLength::Chunked, [&long[..]]),
-        Err(FramingError::ChunkTooLarge)
-    );
+    assert_eq!(read_pieces(BodyLength::Chunked, [&long[..]]), Err(FramingError::ChunkTooLarge));
     let zeros = [&vec![b'0'; 5000][..], b"3\r\nabc\r\n"].concat();
-    assert_eq!(
-        read_pieces(BodyLength::Chunked, [&zeros[..]]),
-        Err(FramingError::ChunkTooLarge)
-    );
+    assert_eq!(read_pieces(BodyLength::Chunked, [&zeros[..]]), Err(FramingError::ChunkTooLarge));
 }
 
 #[test]
 fn trailers_are_dropped_up_to_60_kib() {
     let with_trailers = |size: usize| {
         let trailer = format!("x: {}\r\n", "y".repeat(995));
-        format!(
-            "3\r\nabc\r\n0\r\n{}\r\n",
-            trailer.repeat(size / trailer.len())
-        )
+        format!("3\r\nabc\r\n0\r\n{}\r\n", trailer.repeat(size / trailer.len()))
     };
     let fitting = with_trailers(61_000);
     assert_eq!(
@@ -176,10 +136,7 @@ fn trailers_are_dropped_up_to_60_kib() {
     let excessive = with_trailers(62_000);
     let error = read_pieces(BodyLength::Chunked, [excessive.as_bytes()]).unwrap_err();
     assert_eq!(error, FramingError::TrailersTooLarge);
-    assert_eq!(
-        (error.refusal().status, error.refusal().details),
-        (431, "http1.headers_too_large")
-    );
+    assert_eq!((error.refusal().status, error.refusal().details), (431, "http1.headers_too_large"));
 }
 
 #[test]
@@ -187,23 +144,13 @@ fn a_body_of_fixed_length_ends_there() {
     let bytes = b"abcdefGET";
     for size in [1, 2, 4, 100] {
         assert_eq!(
-            read_pieces(BodyLength::Fixed(6), bytes.chunks(size))
-                .map(|(content, _, ended)| (content, ended)),
+            read_pieces(BodyLength::Fixed(6), bytes.chunks(size)).map(|(content, _, ended)| (content, ended)),
             Ok((b"abcdef".to_vec(), true))
         );
     }
-    assert_eq!(
-        read_pieces(BodyLength::Fixed(6), [&bytes[..]]),
-        Ok((b"abcdef".to_vec(), 6, true))
-    );
-    assert_eq!(
-        read_pieces(BodyLength::Empty, [&bytes[..]]),
-        Ok((Vec::new(), 0, true))
-    );
-    assert_eq!(
-        read_pieces(BodyLength::Fixed(0), [&bytes[..]]),
-        Ok((Vec::new(), 0, true))
-    );
+    assert_eq!(read_pieces(BodyLength::Fixed(6), [&bytes[..]]), Ok((b"abcdef".to_vec(), 6, true)));
+    assert_eq!(read_pieces(BodyLength::Empty, [&bytes[..]]), Ok((Vec::new(), 0, true)));
+    assert_eq!(read_pieces(BodyLength::Fixed(0), [&bytes[..]]), Ok((Vec::new(), 0, true)));
     let (_, _, ended) = read_pieces(BodyLength::Fixed(u64::MAX), [&bytes[..]]).unwrap();
     assert!(!ended);
 }
@@ -218,17 +165,8 @@ fn the_end_of_the_connection_ends_only_a_body_that_may_end_so() {
     assert_eq!(after(BodyLength::UntilClose, b"abc"), Ok(()));
     assert_eq!(after(BodyLength::Empty, b""), Ok(()));
     assert_eq!(after(BodyLength::Fixed(3), b"abc"), Ok(()));
-    assert_eq!(
-        after(BodyLength::Fixed(4), b"abc"),
-        Err(FramingError::Truncated)
-    );
-    assert_eq!(
-        after(BodyLength::Chunked, b"3\r\nab"),
-        Err(FramingError::Truncated)
-    );
-    assert_eq!(
-        after(BodyLength::Chunked, b"3\r\nabc\r\n0\r\n"),
-        Err(FramingError::Truncated)
-    );
+    assert_eq!(after(BodyLength::Fixed(4), b"abc"), Err(FramingError::Truncated));
+    assert_eq!(after(BodyLength::Chunked, b"3\r\nab"), Err(FramingError::Truncated));
+    assert_eq!(after(BodyLength::Chunked, b"3\r\nabc\r\n0\r\n"), Err(FramingError::Truncated));
     assert_eq!(after(BodyLength::Chunked, b"0\r\n\r\n"), Ok(()));
 }

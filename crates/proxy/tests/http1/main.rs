@@ -6,9 +6,7 @@ mod requests;
 mod responses;
 mod writing;
 
-use lateen_proxy::http::h1::{
-    Limits, ReadBuffer, Refusal, RequestFraming, parse_request, write_request_head,
-};
+use lateen_proxy::http::h1::{Limits, ReadBuffer, Refusal, RequestFraming, parse_request, write_request_head};
 use lateen_proxy::http::head::Head;
 
 /// What became of some bytes that a client sent.
@@ -40,11 +38,7 @@ fn read_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &Limits) 
                 write_request_head(&head, framing.body, &mut written);
                 let mut rest = buffer.unread().to_vec();
                 pieces.for_each(|piece| rest.extend_from_slice(piece));
-                return Outcome::Read {
-                    framing,
-                    written,
-                    rest,
-                };
+                return Outcome::Read { framing, written, rest };
             }
         }
     }
@@ -70,7 +64,5 @@ fn accepted(bytes: &[u8]) -> (Head, RequestFraming) {
 /// A head as text, one line a field.
 fn lines(head: &Head) -> Vec<String> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    head.fields()
-        .map(|(name, value)| format!("{}: {}", text(name), text(value)))
-        .collect()
+    head.fields().map(|(name, value)| format!("{}: {}", text(name), text(value))).collect()
 }

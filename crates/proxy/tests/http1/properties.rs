@@ -66,14 +66,8 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
     ];
     let soup = vec(word.clone(), 0..30).prop_map(|words| words.concat());
     // Most of these are requests with a mistake or two.
-    let request = vec(word, 0..12).prop_map(|words| {
-        [
-            b"GET /shop HTTP/1.1\r\nhost: a.com\r\n",
-            &words.concat()[..],
-            b"\r\n\r\n",
-        ]
-        .concat()
-    });
+    let request = vec(word, 0..12)
+        .prop_map(|words| [b"GET /shop HTTP/1.1\r\nhost: a.com\r\n", &words.concat()[..], b"\r\n\r\n"].concat());
     prop_oneof![soup, request]
 }
 

@@ -1,8 +1,6 @@
 //! Response heads: what an upstream may say, and what Envoy calls a protocol error.
 
-use lateen_proxy::http::h1::{
-    BodyLength, Limits, ProtocolError, ReadBuffer, ResponseFraming, parse_response,
-};
+use lateen_proxy::http::h1::{BodyLength, Limits, ProtocolError, ReadBuffer, ResponseFraming, parse_response};
 use lateen_proxy::http::head::{Head, HeaderName, Known, Version};
 
 use super::lines;
@@ -78,13 +76,7 @@ fn a_wrong_response_is_a_protocol_error_wherever_it_is_cut() {
         for cut in 1..bytes.len() {
             let (front, back) = bytes.split_at(cut);
             let cut = read_pieces([front, back], b"GET").map(|read| read.is_some());
-            assert_eq!(
-                cut,
-                whole,
-                "{} | {}",
-                front.escape_ascii(),
-                back.escape_ascii()
-            );
+            assert_eq!(cut, whole, "{} | {}", front.escape_ascii(), back.escape_ascii());
         }
     }
 }
@@ -103,12 +95,7 @@ fn the_body_of_a_response_follows_from_method_status_and_length() {
     for (method, status, line, body) in [
         ("GET", 200, LENGTH, BodyLength::Fixed(5)),
         ("GET", 200, CHUNKED, BodyLength::Chunked),
-        (
-            "GET",
-            200,
-            "Transfer-Encoding: Chunked",
-            BodyLength::Chunked,
-        ),
+        ("GET", 200, "Transfer-Encoding: Chunked", BodyLength::Chunked),
         ("GET", 200, NEITHER, BodyLength::UntilClose),
         ("GET", 200, "content-length: 0", BodyLength::Empty),
         ("GET", 205, NEITHER, BodyLength::UntilClose),
@@ -133,11 +120,7 @@ fn the_body_of_a_response_follows_from_method_status_and_length() {
         assert_eq!(head.status(), status);
         let expected = status == 100;
         assert_eq!(framing.interim, expected, "{status}");
-        assert_eq!(
-            framing.keep_alive,
-            body != BodyLength::UntilClose,
-            "{method} {status} {line}"
-        );
+        assert_eq!(framing.keep_alive, body != BodyLength::UntilClose, "{method} {status} {line}");
     }
 }
 
@@ -149,9 +132,7 @@ fn interim_responses_are_told_apart_from_the_final_one() {
     );
     let mut head = Head::new();
     let mut seen = Vec::new();
-    while let Some(framing) =
-        parse_response(&mut buffer, &Limits::default(), b"GET", &mut head).unwrap()
-    {
+    while let Some(framing) = parse_response(&mut buffer, &Limits::default(), b"GET", &mut head).unwrap() {
         seen.push((head.status(), framing.interim));
         if !framing.interim {
             break;
@@ -175,37 +156,19 @@ fn whether_the_connection_serves_again_depends_on_version_and_connection() {
         let (head, framing) = accepted(bytes.as_bytes(), b"GET");
         assert_eq!(framing.keep_alive, keep_alive, "{version} {line}");
         let http10 = version == "HTTP/1.0";
-        assert_eq!(
-            framing.version,
-            if http10 {
-                Version::Http10
-            } else {
-                Version::Http11
-            }
-        );
-        assert_eq!(
-            head.version(),
-            Version::Http11,
-            "what is sent on is HTTP/1.1"
-        );
+        assert_eq!(framing.version, if http10 { Version::Http10 } else { Version::Http11 });
+        assert_eq!(head.version(), Version::Http11, "what is sent on is HTTP/1.1");
     }
-    let chunked =
-        b"HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ntransfer-encoding: chunked\r\n\r\n";
+    let chunked = b"HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ntransfer-encoding: chunked\r\n\r\n";
     assert!(!accepted(chunked, b"GET").1.keep_alive);
 }
 
 #[test]
 fn a_missing_reason_is_fine() {
     for line in ["HTTP/1.1 200", "HTTP/1.1 200 ", "HTTP/1.1 200 \u{e9}"] {
-        let (head, _) = accepted(
-            format!("{line}\r\ncontent-length: 0\r\n\r\n").as_bytes(),
-            b"GET",
-        );
+        let (head, _) = accepted(format!("{line}\r\ncontent-length: 0\r\n\r\n").as_bytes(), b"GET");
         assert_eq!(head.status(), 200, "{line}");
-        assert_eq!(
-            head.value(&HeaderName::parse(":status").unwrap()),
-            Some(&b"200"[..])
-        );
+        assert_eq!(head.value(&HeaderName::parse(":status").unwrap()), Some(&b"200"[..]));
     }
 }
 
@@ -217,15 +180,7 @@ fn lines_are_joined_as_envoy_joins_them_in_responses() {
     );
     assert_eq!(
         lines(&head),
-        [
-            "content-length: 0",
-            "set-cookie: a",
-            "vary: x,y",
-            "set-cookie: b",
-            "accept: 1",
-            "accept: 2",
-            "host: z"
-        ]
+        ["content-length: 0", "set-cookie: a", "vary: x,y", "set-cookie: b", "accept: 1", "accept: 2", "host: z"]
     );
     assert_eq!(head.authority(), None, "a response has no host");
 }
@@ -237,15 +192,10 @@ fn the_connection_headers_of_an_upstream_are_removed() {
         b"GET",
     );
     head.remove_response_connection_headers(false);
-    assert_eq!(
-        lines(&head),
-        ["content-length: 2", "x-foo: a", "te: x", "trailer: x"]
-    );
+    assert_eq!(lines(&head), ["content-length: 2", "x-foo: a", "te: x", "trailer: x"]);
 
-    let (mut head, _) = accepted(
-        b"HTTP/1.1 101 X\r\nconnection: upgrade\r\nkeep-alive: a\r\nupgrade: y\r\n\r\n",
-        b"GET",
-    );
+    let (mut head, _) =
+        accepted(b"HTTP/1.1 101 X\r\nconnection: upgrade\r\nkeep-alive: a\r\nupgrade: y\r\n\r\n", b"GET");
     head.remove_response_connection_headers(true);
     assert_eq!(lines(&head), ["connection: upgrade", "upgrade: y"]);
     assert!(head.contains(Known::Upgrade));
@@ -258,9 +208,6 @@ fn a_response_head_has_limits() {
     assert!(read_pieces([many.as_bytes()], b"GET").is_err());
     let fitting = format!("HTTP/1.1 200 OK\r\n{}\r\n", "x: y\r\n".repeat(100));
     assert!(read_pieces([fitting.as_bytes()], b"GET").unwrap().is_some());
-    let large = format!(
-        "HTTP/1.1 200 OK\r\nx: {}\r\n\r\n",
-        "y".repeat(limits.max_head_bytes)
-    );
+    let large = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "y".repeat(limits.max_head_bytes));
     assert!(read_pieces([large.as_bytes()], b"GET").is_err());
 }

@@ -1,8 +1,7 @@
 //! What leaves the proxy: order, framing lines, reasons, chunks.
 
 use lateen_proxy::http::h1::{
-    BodyLength, BodyReader, reason_phrase, write_chunk, write_last_chunk, write_request_head,
-    write_response_head,
+    BodyLength, BodyReader, reason_phrase, write_chunk, write_last_chunk, write_request_head, write_response_head,
 };
 use lateen_proxy::http::head::{Head, HeaderName, Known, Version};
 
@@ -36,9 +35,7 @@ fn a_request_keeps_its_order_with_the_host_first() {
 
 #[test]
 fn an_overwritten_header_moves_to_the_end_and_one_replaced_in_place_stays() {
-    let (mut head, _) = accepted(
-        b"GET / HTTP/1.1\r\nhost: a\r\nx-a: 1\r\nx-request-id: 2\r\nvia: 3\r\nx-a: 4\r\n\r\n",
-    );
+    let (mut head, _) = accepted(b"GET / HTTP/1.1\r\nhost: a\r\nx-a: 1\r\nx-request-id: 2\r\nvia: 3\r\nx-a: 4\r\n\r\n");
     head.set(&HeaderName::parse("x-a").unwrap(), b"5");
     head.set_in_place(Known::XRequestId, b"longer");
     head.set_in_place(Known::Via, b"6");
@@ -50,15 +47,10 @@ fn an_overwritten_header_moves_to_the_end_and_one_replaced_in_place_stays() {
 
 #[test]
 fn the_length_keeps_its_place_and_chunks_are_announced_last() {
-    let (head, framing) =
-        accepted(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\nx: y\r\n\r\nabc");
-    assert_eq!(
-        request(&head, framing.body),
-        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\nx: y\r\n\r\n"
-    );
+    let (head, framing) = accepted(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\nx: y\r\n\r\nabc");
+    assert_eq!(request(&head, framing.body), "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\nx: y\r\n\r\n");
 
-    let (head, framing) =
-        accepted(b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\nx: y\r\n\r\n");
+    let (head, framing) = accepted(b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\nx: y\r\n\r\n");
     assert_eq!(
         request(&head, framing.body),
         "POST / HTTP/1.1\r\nhost: a\r\nx: y\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -68,23 +60,11 @@ fn the_length_keeps_its_place_and_chunks_are_announced_last() {
 #[test]
 fn the_framing_line_always_agrees_with_the_body() {
     let (head, _) = accepted(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc");
-    assert_eq!(
-        request(&head, BodyLength::Chunked),
-        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
-    );
-    assert_eq!(
-        request(&head, BodyLength::Fixed(4)),
-        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\n"
-    );
-    assert_eq!(
-        request(&head, BodyLength::Empty),
-        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n"
-    );
+    assert_eq!(request(&head, BodyLength::Chunked), "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n");
+    assert_eq!(request(&head, BodyLength::Fixed(4)), "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\n");
+    assert_eq!(request(&head, BodyLength::Empty), "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n");
     let (head, _) = accepted(b"GET / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc");
-    assert_eq!(
-        request(&head, BodyLength::Empty),
-        "GET / HTTP/1.1\r\nhost: a\r\n\r\n"
-    );
+    assert_eq!(request(&head, BodyLength::Empty), "GET / HTTP/1.1\r\nhost: a\r\n\r\n");
 }
 
 #[test]
@@ -100,28 +80,17 @@ fn a_request_without_a_body_says_so_where_envoy_does() {
         ("OPTIONS", true),
         ("PURGE", true),
     ] {
-        let (head, framing) =
-            accepted(format!("{method} / HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes());
-        assert_eq!(
-            request(&head, framing.body).contains("content-length: 0"),
-            says,
-            "{method}"
-        );
+        let (head, framing) = accepted(format!("{method} / HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes());
+        assert_eq!(request(&head, framing.body).contains("content-length: 0"), says, "{method}");
     }
     let (head, framing) = accepted(b"GET / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n");
-    assert!(
-        request(&head, framing.body).contains("content-length: 0"),
-        "what the client said is kept"
-    );
+    assert!(request(&head, framing.body).contains("content-length: 0"), "what the client said is kept");
 }
 
 #[test]
 fn connect_is_written_in_authority_form() {
     let (head, _) = accepted(b"CONNECT b.com:80 HTTP/1.1\r\nhost: a\r\n\r\n");
-    assert_eq!(
-        request(&head, BodyLength::UntilClose),
-        "CONNECT b.com:80 HTTP/1.1\r\nhost: b.com:80\r\n\r\n"
-    );
+    assert_eq!(request(&head, BodyLength::UntilClose), "CONNECT b.com:80 HTTP/1.1\r\nhost: b.com:80\r\n\r\n");
 }
 
 #[test]
@@ -132,11 +101,7 @@ fn connection_headers_go_with_everything_they_name() {
     );
     head.remove_connection_headers(false);
     assert_eq!(super::lines(&head), ["content-length: 2"]);
-    assert!(
-        !head.contains(Known::Cookie)
-            && !head.contains(Known::Connection)
-            && head.contains(Known::ContentLength)
-    );
+    assert!(!head.contains(Known::Cookie) && !head.contains(Known::Connection) && head.contains(Known::ContentLength));
 }
 
 #[test]
@@ -145,10 +110,7 @@ fn an_upgrade_keeps_connection_and_upgrade() {
         b"GET / HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nkeep-alive: 1\r\nconnection: keep-alive, Upgrade\r\n\r\n",
     );
     head.remove_connection_headers(true);
-    assert_eq!(
-        super::lines(&head),
-        ["upgrade: websocket", "connection: keep-alive, Upgrade"]
-    );
+    assert_eq!(super::lines(&head), ["upgrade: websocket", "connection: keep-alive, Upgrade"]);
 }
 
 #[test]
@@ -164,11 +126,7 @@ fn of_te_only_trailers_travels_on() {
             let bytes = format!("GET / HTTP/1.1\r\nhost: a\r\nte: {value}\r\n{connection}\r\n");
             let (mut head, _) = accepted(bytes.as_bytes());
             head.remove_connection_headers(false);
-            assert_eq!(
-                head.get(Known::Te),
-                kept.map(str::as_bytes),
-                "{value} {connection}"
-            );
+            assert_eq!(head.get(Known::Te), kept.map(str::as_bytes), "{value} {connection}");
         }
     }
 }
@@ -196,10 +154,7 @@ fn a_response_has_connection_and_framing_last() {
         response(&head, BodyLength::Fixed(12), false),
         "HTTP/1.1 200 OK\r\nserver: envoy\r\ncontent-length: 12\r\n\r\n"
     );
-    assert_eq!(
-        response(&head, BodyLength::UntilClose, false),
-        "HTTP/1.1 200 OK\r\nserver: envoy\r\n\r\n"
-    );
+    assert_eq!(response(&head, BodyLength::UntilClose, false), "HTTP/1.1 200 OK\r\nserver: envoy\r\n\r\n");
 }
 
 #[test]
@@ -217,10 +172,7 @@ fn a_status_without_a_body_announces_none() {
     let mut head = Head::new();
     head.append_known(Known::ContentLength, b"5");
     head.set_status(304);
-    assert_eq!(
-        response(&head, BodyLength::Empty, false),
-        "HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\n"
-    );
+    assert_eq!(response(&head, BodyLength::Empty, false), "HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\n");
     head.set_status(200);
     assert_eq!(
         response(&head, BodyLength::Empty, false),
@@ -228,10 +180,7 @@ fn a_status_without_a_body_announces_none() {
         "the answer to HEAD keeps the length"
     );
     head.set_status(204);
-    assert_eq!(
-        response(&head, BodyLength::Empty, false),
-        "HTTP/1.1 204 No Content\r\n\r\n"
-    );
+    assert_eq!(response(&head, BodyLength::Empty, false), "HTTP/1.1 204 No Content\r\n\r\n");
 }
 
 #[test]
@@ -239,10 +188,7 @@ fn an_http_10_client_is_answered_in_its_version() {
     let mut head = Head::new();
     head.set_status(200);
     head.set_version(Version::Http10);
-    assert_eq!(
-        response(&head, BodyLength::UntilClose, true),
-        "HTTP/1.0 200 OK\r\nconnection: close\r\n\r\n"
-    );
+    assert_eq!(response(&head, BodyLength::UntilClose, true), "HTTP/1.0 200 OK\r\nconnection: close\r\n\r\n");
     assert_eq!(
         response(&head, BodyLength::Fixed(2), false),
         "HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 2\r\n\r\n"

@@ -93,29 +93,13 @@ impl BodyReader {
     pub fn next(&mut self, unread: &[u8]) -> Result<Step, FramingError> {
         let available = unread.len();
         match self.state {
-            State::Done => Ok(Step {
-                consumed: 0,
-                data: 0..0,
-                finished: true,
-            }),
-            State::UntilClose => Ok(Step {
-                consumed: available,
-                data: 0..available,
-                finished: false,
-            }),
+            State::Done => Ok(Step { consumed: 0, data: 0..0, finished: true }),
+            State::UntilClose => Ok(Step { consumed: available, data: 0..available, finished: false }),
             State::Fixed(left) => {
                 let taken = usize::try_from(left).map_or(available, |left| left.min(available));
                 let left = left - taken as u64;
-                self.state = if left == 0 {
-                    State::Done
-                } else {
-                    State::Fixed(left)
-                };
-                Ok(Step {
-                    consumed: taken,
-                    data: 0..taken,
-                    finished: left == 0,
-                })
+                self.state = if left == 0 { State::Done } else { State::Fixed(left) };
+                Ok(Step { consumed: taken, data: 0..taken, finished: left == 0 })
             }
             _ => self.next_chunk(unread),
         }
@@ -145,11 +129,7 @@ impl BodyReader {
                 data = position..position + taken;
                 position += taken;
                 let left = left - taken as u64;
-                self.state = if left == 0 {
-                    State::DataReturn
-                } else {
-                    State::Data(left)
-                };
+                self.state = if left == 0 { State::DataReturn } else { State::Data(left) };
                 continue;
             }
             self.state = self.after(unread[position])?;
@@ -158,11 +138,7 @@ impl BodyReader {
                 break;
             }
         }
-        Ok(Step {
-            consumed: position,
-            data,
-            finished: self.state == State::Done,
-        })
+        Ok(Step { consumed: position, data, finished: self.state == State::Done })
     }
 
     /// The state after one byte of framing.
@@ -198,9 +174,7 @@ impl BodyReader {
             (State::DataReturn, b'\r') => Ok(State::DataLineFeed),
             (State::DataLineFeed, b'\n') => Ok(State::SizeStart),
             (State::TrailerStart, b'\r') => Ok(State::LastLineFeed),
-            (State::TrailerStart | State::TrailerName, _) if is_token(byte) => {
-                self.trailer(State::TrailerName)
-            }
+            (State::TrailerStart | State::TrailerName, _) if is_token(byte) => self.trailer(State::TrailerName),
             (State::TrailerName, b':') => self.trailer(State::TrailerValue),
             (State::TrailerValue, b'\r') => self.trailer(State::TrailerLineFeed),
             (State::TrailerValue, _) if is_text(byte) => self.trailer(State::TrailerValue),
@@ -217,11 +191,7 @@ impl BodyReader {
 
     fn count(&mut self, limit: u32, error: FramingError) -> Result<(), FramingError> {
         self.line += 1;
-        if self.line > limit {
-            Err(error)
-        } else {
-            Ok(())
-        }
+        if self.line > limit { Err(error) } else { Ok(()) }
     }
 }
 

@@ -38,12 +38,7 @@ pub(super) fn span_in(bytes: &[u8], part: &[u8]) -> Span {
 /// Tells `false` when a line does not end with CR LF, or a name is too long for a head. The tokeniser accepts a bare LF,
 /// but it guarantees that no name and no value contains CR or LF, so looking before each line is enough.
 #[inline]
-pub(super) fn collect_lines(
-    bytes: &[u8],
-    size: usize,
-    lines: &[Header<'_>],
-    fields: &mut Vec<Field>,
-) -> bool {
+pub(super) fn collect_lines(bytes: &[u8], size: usize, lines: &[Header<'_>], fields: &mut Vec<Field>) -> bool {
     let mut strict = size >= 4 && &bytes[size - 4..size] == b"\r\n\r\n";
     fields.reserve(lines.len());
     for line in lines {
@@ -51,11 +46,8 @@ pub(super) fn collect_lines(
         let value_start = offset_in(bytes, line.value);
         let name_end = name_start + line.name.len();
         let value_end = value_start + line.value.len();
-        strict &= name_start >= 2
-            && bytes[name_start - 2] == b'\r'
-            && line.name.len() <= usize::from(u16::MAX);
-        let canonical =
-            value_start == name_end + 2 && bytes[name_end + 1] == b' ' && bytes[value_end] == b'\r';
+        strict &= name_start >= 2 && bytes[name_start - 2] == b'\r' && line.name.len() <= usize::from(u16::MAX);
+        let canonical = value_start == name_end + 2 && bytes[name_end + 1] == b' ' && bytes[value_end] == b'\r';
         fields.push(Field {
             name_start: name_start as u32,
             value_start: value_start as u32,
@@ -72,12 +64,7 @@ pub(super) fn collect_lines(
 /// lines.
 ///
 /// With `takes_host` the `host` lines leave the list and become the authority, joined as Envoy joins them.
-pub(super) fn adopt_bytes(
-    buffer: &mut ReadBuffer,
-    size: usize,
-    head: &mut Head,
-    takes_host: bool,
-) -> u128 {
+pub(super) fn adopt_bytes(buffer: &mut ReadBuffer, size: usize, head: &mut Head, takes_host: bool) -> u128 {
     let base = buffer.hand_over(size, &mut head.bytes) as u32;
     head.method.start += base;
     head.path.start += base;
@@ -144,10 +131,7 @@ fn lower_case_word(text: &mut [u8]) {
 
 fn take_host(head: &mut Head, field: Field) {
     let Some(first) = head.authority() else {
-        head.authority = Some(Span {
-            start: field.value_start,
-            length: field.value_length,
-        });
+        head.authority = Some(Span { start: field.value_start, length: field.value_length });
         return;
     };
     let joined = [first, field.value(&head.bytes)].join(&b',');

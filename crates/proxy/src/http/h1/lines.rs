@@ -20,10 +20,7 @@ pub(super) fn check_lines(
     let mut progress = buffer.progress;
     let unread = buffer.unread();
     let window = &unread[..unread.len().min(limits.max_head_bytes)];
-    while let Some(offset) = window[progress.scanned..]
-        .iter()
-        .position(|byte| *byte == b'\n')
-    {
+    while let Some(offset) = window[progress.scanned..].iter().position(|byte| *byte == b'\n') {
         let end = progress.scanned + offset;
         let line = without_cr(&window[progress.line_start..end])?;
         if progress.lines == 0 {
@@ -53,10 +50,7 @@ pub(super) fn check_characters(line: &[u8]) -> Result<(), Refusal> {
     if line.contains(&b'\r') {
         return Err(Refusal::CODEC_ERROR);
     }
-    if line
-        .iter()
-        .any(|byte| byte.is_ascii_control() && *byte != b'\t')
-    {
+    if line.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') {
         return Err(Refusal::INVALID_CHARACTERS);
     }
     Ok(())

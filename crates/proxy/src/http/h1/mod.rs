@@ -15,9 +15,7 @@ pub use body::{BodyReader, FramingError, Step};
 pub use buffer::ReadBuffer;
 pub use request::{RequestFraming, parse_request};
 pub use response::{ProtocolError, ResponseFraming, parse_response};
-pub use write::{
-    reason_phrase, write_chunk, write_last_chunk, write_request_head, write_response_head,
-};
+pub use write::{reason_phrase, write_chunk, write_last_chunk, write_request_head, write_response_head};
 
 /// What the codec accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,12 +33,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            max_head_bytes: 60 * 1024,
-            max_headers: 100,
-            accept_http_10: false,
-            allow_absolute_url: true,
-        }
+        Self { max_head_bytes: 60 * 1024, max_headers: 100, accept_http_10: false, allow_absolute_url: true }
     }
 }
 
@@ -74,38 +67,21 @@ impl Refusal {
     pub(crate) const INVALID_URL: Self = Self::bad_request("http1.invalid_url");
     pub(crate) const INVALID_SCHEME: Self = Self::bad_request("http1.invalid_scheme");
     pub(crate) const INVALID_AUTHORITY: Self = Self::bad_request("http.invalid_authority");
-    pub(crate) const CONNECTION_HEADER: Self =
-        Self::bad_request("http1.connection_header_rejected");
-    pub(crate) const LENGTH_AND_CHUNKED: Self =
-        Self::bad_request("http1.content_length_and_chunked_not_allowed");
+    pub(crate) const CONNECTION_HEADER: Self = Self::bad_request("http1.connection_header_rejected");
+    pub(crate) const LENGTH_AND_CHUNKED: Self = Self::bad_request("http1.content_length_and_chunked_not_allowed");
     pub(crate) const BODY_DISALLOWED: Self = Self::bad_request("http1.body_disallowed");
-    pub(crate) const TRANSFER_ENCODING: Self = Self {
-        status: 501,
-        body: "Not Implemented",
-        details: "http1.invalid_transfer_encoding",
-    };
-    pub(crate) const LOW_VERSION: Self = Self {
-        status: 426,
-        body: "Upgrade Required",
-        details: "low_version",
-    };
+    pub(crate) const TRANSFER_ENCODING: Self =
+        Self { status: 501, body: "Not Implemented", details: "http1.invalid_transfer_encoding" };
+    pub(crate) const LOW_VERSION: Self = Self { status: 426, body: "Upgrade Required", details: "low_version" };
     pub(crate) const HEADERS_TOO_LARGE: Self = Self::too_large("http1.headers_too_large");
     pub(crate) const TOO_MANY_HEADERS: Self = Self::too_large("http1.too_many_headers");
 
     const fn bad_request(details: &'static str) -> Self {
-        Self {
-            status: 400,
-            body: "Bad Request",
-            details,
-        }
+        Self { status: 400, body: "Bad Request", details }
     }
 
     const fn too_large(details: &'static str) -> Self {
-        Self {
-            status: 431,
-            body: "Request Header Fields Too Large",
-            details,
-        }
+        Self { status: 431, body: "Request Header Fields Too Large", details }
     }
 }
 

@@ -84,23 +84,15 @@ fn tokenise(bytes: &[u8], limits: &Limits, head: &mut Head) -> Option<usize> {
         let mut request = httparse::Request::new(&mut []);
         let mut config = ParserConfig::default();
         config.allow_multiple_spaces_in_request_line_delimiters(true);
-        let Ok(Status::Complete(size)) =
-            config.parse_request_with_uninit_headers(&mut request, window, room)
-        else {
+        let Ok(Status::Complete(size)) = config.parse_request_with_uninit_headers(&mut request, window, room) else {
             return None;
         };
-        let (Some(method), Some(target), Some(version)) =
-            (request.method, request.path, request.version)
-        else {
+        let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
             return None;
         };
         head.method = span_in(window, method.as_bytes());
         head.path = span_in(window, target.as_bytes());
-        head.version = if version == 0 {
-            Version::Http10
-        } else {
-            Version::Http11
-        };
+        head.version = if version == 0 { Version::Http10 } else { Version::Http11 };
         let strict = collect_lines(window, size, request.headers, &mut head.fields);
         strict.then_some(size)
     })
@@ -115,10 +107,7 @@ fn check_head(head: &mut Head, repeated: u128, limits: &Limits) -> Result<Reques
     }
     let connect = check_method(head.method())?;
     let absolute_form = take_target(head, connect, limits)?;
-    if head
-        .authority()
-        .is_some_and(|authority| !authority.iter().all(|byte| is_authority(*byte)))
-    {
+    if head.authority().is_some_and(|authority| !authority.iter().all(|byte| is_authority(*byte))) {
         return Err(Refusal::INVALID_AUTHORITY);
     }
     let body = body_length(head, connect)?;
@@ -129,15 +118,9 @@ fn check_head(head: &mut Head, repeated: u128, limits: &Limits) -> Result<Reques
     let http11 = head.version == Version::Http11;
     Ok(RequestFraming {
         body,
-        keep_alive: if http11 {
-            !connection.close
-        } else {
-            connection.keep_alive && body != BodyLength::Chunked
-        },
+        keep_alive: if http11 { !connection.close } else { connection.keep_alive && body != BodyLength::Chunked },
         expect_continue: http11
-            && head
-                .get(Known::Expect)
-                .is_some_and(|expect| expect.eq_ignore_ascii_case(b"100-continue")),
+            && head.get(Known::Expect).is_some_and(|expect| expect.eq_ignore_ascii_case(b"100-continue")),
         upgrade: connection.upgrade,
         absolute_form,
     })
@@ -148,20 +131,16 @@ fn check_method(method: &[u8]) -> Result<bool, Refusal> {
     match method {
         b"GET" | b"POST" | b"PUT" | b"DELETE" | b"HEAD" | b"OPTIONS" | b"PATCH" => Ok(false),
         b"CONNECT" => Ok(true),
-        b"ACL" | b"BIND" | b"CHECKOUT" | b"COPY" | b"LINK" | b"LOCK" | b"MERGE" | b"MKACTIVITY"
-        | b"MKCALENDAR" | b"MKCOL" | b"MOVE" | b"MSEARCH" | b"NOTIFY" | b"PROPFIND"
-        | b"PROPPATCH" | b"PURGE" | b"QUERY" | b"REBIND" | b"REPORT" | b"SEARCH" | b"SOURCE"
-        | b"SUBSCRIBE" | b"TRACE" | b"UNBIND" | b"UNLINK" | b"UNLOCK" | b"UNSUBSCRIBE" => Ok(false),
+        b"ACL" | b"BIND" | b"CHECKOUT" | b"COPY" | b"LINK" | b"LOCK" | b"MERGE" | b"MKACTIVITY" | b"MKCALENDAR"
+        | b"MKCOL" | b"MOVE" | b"MSEARCH" | b"NOTIFY" | b"PROPFIND" | b"PROPPATCH" | b"PURGE" | b"QUERY"
+        | b"REBIND" | b"REPORT" | b"SEARCH" | b"SOURCE" | b"SUBSCRIBE" | b"TRACE" | b"UNBIND" | b"UNLINK"
+        | b"UNLOCK" | b"UNSUBSCRIBE" => Ok(false),
         _ => Err(Refusal::CODEC_ERROR),
     }
 }
 
 /// Reads the request target (RFC 9112 section 3.2): authority and path. Returns the scheme of an absolute form.
-fn take_target(
-    head: &mut Head,
-    connect: bool,
-    limits: &Limits,
-) -> Result<Option<&'static str>, Refusal> {
+fn take_target(head: &mut Head, connect: bool, limits: &Limits) -> Result<Option<&'static str>, Refusal> {
     let target = head.path();
     if !target.is_ascii() {
         return Err(Refusal::CODEC_ERROR);
@@ -194,14 +173,9 @@ fn take_absolute_form(head: &mut Head, limits: &Limits) -> Result<Option<&'stati
         return Err(Refusal::CODEC_ERROR);
     }
     let rest = &target[scheme_length + 3..];
-    let authority_length = rest
-        .iter()
-        .position(|byte| matches!(byte, b'/' | b'?'))
-        .unwrap_or(rest.len());
+    let authority_length = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
     let authority = &rest[..authority_length];
-    if !authority.iter().all(|byte| is_authority(*byte))
-        || authority.windows(2).any(|window| window == b"@@")
-    {
+    if !authority.iter().all(|byte| is_authority(*byte)) || authority.windows(2).any(|window| window == b"@@") {
         return Err(Refusal::CODEC_ERROR);
     }
     if !limits.allow_absolute_url {
@@ -213,10 +187,7 @@ fn take_absolute_form(head: &mut Head, limits: &Limits) -> Result<Option<&'stati
         _ => return Err(Refusal::INVALID_SCHEME),
     };
     // User information does not travel on.
-    let user_length = authority
-        .iter()
-        .rposition(|byte| *byte == b'@')
-        .map_or(0, |at| at + 1);
+    let user_length = authority.iter().rposition(|byte| *byte == b'@').map_or(0, |at| at + 1);
     let host = &authority[user_length..];
     split_authority(host).ok_or(Refusal::INVALID_URL)?;
     let authority_start = head.path.start as usize + scheme_length + 3;
@@ -237,10 +208,7 @@ fn split_authority(authority: &[u8]) -> Option<(&[u8], Option<u16>)> {
     }
     let host_length = match authority {
         [b'[', ..] => authority.iter().position(|byte| *byte == b']')? + 1,
-        _ => authority
-            .iter()
-            .position(|byte| *byte == b':')
-            .unwrap_or(authority.len()),
+        _ => authority.iter().position(|byte| *byte == b':').unwrap_or(authority.len()),
     };
     let (host, port) = authority.split_at(host_length);
     if host.is_empty() || host == b"[]" {
@@ -283,9 +251,7 @@ fn body_length(head: &Head, connect: bool) -> Result<BodyLength, Refusal> {
     let Some(length) = head.get(Known::ContentLength) else {
         return match coding {
             None => Ok(BodyLength::Empty),
-            Some(coding) if !connect && coding.eq_ignore_ascii_case(b"chunked") => {
-                Ok(BodyLength::Chunked)
-            }
+            Some(coding) if !connect && coding.eq_ignore_ascii_case(b"chunked") => Ok(BodyLength::Chunked),
             Some(_) => Err(Refusal::TRANSFER_ENCODING),
         };
     };
@@ -308,8 +274,7 @@ struct Connection {
 
 /// Reads `connection` with Envoy's limits for the headers that it may name, and drops an upgrade to `h2c`.
 fn take_connection(head: &mut Head) -> Result<Connection, Refusal> {
-    const NAMES: u128 =
-        Known::Connection.bit() | Known::ProxyConnection.bit() | Known::Upgrade.bit();
+    const NAMES: u128 = Known::Connection.bit() | Known::ProxyConnection.bit() | Known::Upgrade.bit();
     /// Envoy refuses ten names.
     const MOST_NAMES: usize = 9;
     let mut connection = Connection::default();
@@ -327,18 +292,11 @@ fn take_connection(head: &mut Head) -> Result<Connection, Refusal> {
             _ => forbidden |= must_not_be_named(token),
         }
     }
-    if head
-        .get(Known::ProxyConnection)
-        .is_some_and(|value| value.eq_ignore_ascii_case(b"close"))
-    {
+    if head.get(Known::ProxyConnection).is_some_and(|value| value.eq_ignore_ascii_case(b"close")) {
         connection.close = true;
     }
     connection.upgrade &= head.version == Version::Http11 && head.contains(Known::Upgrade);
-    if connection.upgrade
-        && head
-            .get(Known::Upgrade)
-            .is_some_and(|value| value.eq_ignore_ascii_case(b"h2c"))
-    {
+    if connection.upgrade && head.get(Known::Upgrade).is_some_and(|value| value.eq_ignore_ascii_case(b"h2c")) {
         connection.upgrade = false;
         head.remove_known(Known::Upgrade);
         head.remove_known(Known::Http2Settings);
@@ -352,22 +310,15 @@ fn take_connection(head: &mut Head) -> Result<Connection, Refusal> {
 /// Removing these headers would hide where a request comes from or for whom it is.
 fn must_not_be_named(token: &[u8]) -> bool {
     token.starts_with(b":")
-        || [
-            "host",
-            "x-forwarded-for",
-            "x-forwarded-host",
-            "x-forwarded-proto",
-        ]
-        .iter()
-        .any(|name| token.eq_ignore_ascii_case(name.as_bytes()))
+        || ["host", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"]
+            .iter()
+            .any(|name| token.eq_ignore_ascii_case(name.as_bytes()))
 }
 
 /// What the tokeniser refuses in a request line, or what it would refuse once it sees its end.
 fn check_request_line(line: &[u8]) -> Result<(), Refusal> {
     check_characters(line)?;
-    let mut words = line
-        .split(|byte| *byte == b' ')
-        .filter(|word| !word.is_empty());
+    let mut words = line.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
     let (Some(method), Some(target)) = (words.next(), words.next()) else {
         return Err(Refusal::CODEC_ERROR);
     };

@@ -83,8 +83,7 @@ fn tokenise(bytes: &[u8], limits: &Limits, head: &mut Head) -> Option<(usize, Ve
     let window = &bytes[..bytes.len().min(limits.max_head_bytes)];
     with_room(window, limits.max_headers, |window, room| {
         let mut response = httparse::Response::new(&mut []);
-        let parsed =
-            ParserConfig::default().parse_response_with_uninit_headers(&mut response, window, room);
+        let parsed = ParserConfig::default().parse_response_with_uninit_headers(&mut response, window, room);
         let Ok(Status::Complete(size)) = parsed else {
             return None;
         };
@@ -93,11 +92,7 @@ fn tokenise(bytes: &[u8], limits: &Limits, head: &mut Head) -> Option<(usize, Ve
         };
         head.set_status(status);
         let strict = collect_lines(window, size, response.headers, &mut head.fields);
-        let version = if version == 0 {
-            Version::Http10
-        } else {
-            Version::Http11
-        };
+        let version = if version == 0 { Version::Http10 } else { Version::Http11 };
         strict.then_some((size, version))
     })
 }
@@ -112,9 +107,7 @@ fn check_head(
         return Err(ProtocolError::new("status below 100"));
     }
     if repeated & Known::ContentLength.bit() != 0 {
-        return Err(ProtocolError::new(
-            "several content-length lines in a response",
-        ));
+        return Err(ProtocolError::new("several content-length lines in a response"));
     }
     if repeated & JOINED_IN_RESPONSES != 0 {
         head.join_lines(repeated & JOINED_IN_RESPONSES);
@@ -126,9 +119,7 @@ fn check_head(
         close |= token.eq_ignore_ascii_case(b"close");
         keep_alive |= token.eq_ignore_ascii_case(b"keep-alive");
     }
-    close |= head
-        .get(Known::ProxyConnection)
-        .is_some_and(|value| value.eq_ignore_ascii_case(b"close"));
+    close |= head.get(Known::ProxyConnection).is_some_and(|value| value.eq_ignore_ascii_case(b"close"));
     let reusable = match version {
         // A chunked HTTP/1.0 message cannot be trusted to end where it says (RFC 9112 section 6.1).
         Version::Http10 => keep_alive && !close && body != BodyLength::Chunked,
@@ -145,34 +136,21 @@ fn check_head(
 fn body_length(head: &Head, request_method: &[u8]) -> Result<BodyLength, ProtocolError> {
     let length = match head.get(Known::ContentLength) {
         None => None,
-        Some(text) => Some(
-            super::parse_length(text)
-                .ok_or(ProtocolError::new("content-length is not a number"))?,
-        ),
+        Some(text) => Some(super::parse_length(text).ok_or(ProtocolError::new("content-length is not a number"))?),
     };
     let coding = head.get(Known::TransferEncoding);
     if coding.is_some() && length.is_some() {
-        return Err(ProtocolError::new(
-            "content-length and transfer-encoding in one response",
-        ));
+        return Err(ProtocolError::new("content-length and transfer-encoding in one response"));
     }
     if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"chunked")) {
-        return Err(ProtocolError::new(
-            "a transfer-encoding other than chunked in a response",
-        ));
+        return Err(ProtocolError::new("a transfer-encoding other than chunked in a response"));
     }
     let status = head.status();
     if status < 200 || status == 204 {
         if coding.is_some() || length.is_some_and(|length| length > 0) {
-            return Err(ProtocolError::new(
-                "a body announced where the status allows none",
-            ));
+            return Err(ProtocolError::new("a body announced where the status allows none"));
         }
-        return Ok(if status == 101 {
-            BodyLength::UntilClose
-        } else {
-            BodyLength::Empty
-        });
+        return Ok(if status == 101 { BodyLength::UntilClose } else { BodyLength::Empty });
     }
     if request_method == b"CONNECT" && status < 300 {
         return Ok(BodyLength::UntilClose);
@@ -192,22 +170,8 @@ fn body_length(head: &Head, request_method: &[u8]) -> Result<BodyLength, Protoco
 fn check_status_line(line: &[u8]) -> Result<(), Refusal> {
     check_characters(line)?;
     match line {
-        [
-            b'H',
-            b'T',
-            b'T',
-            b'P',
-            b'/',
-            b'1',
-            b'.',
-            b'0' | b'1',
-            b' ',
-            a,
-            b,
-            c,
-            rest @ ..,
-        ] if [a, b, c].iter().all(|digit| digit.is_ascii_digit())
-            && (rest.is_empty() || rest[0] == b' ') =>
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0' | b'1', b' ', a, b, c, rest @ ..]
+            if [a, b, c].iter().all(|digit| digit.is_ascii_digit()) && (rest.is_empty() || rest[0] == b' ') =>
         {
             Ok(())
         }

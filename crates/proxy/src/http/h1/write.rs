@@ -193,11 +193,7 @@ fn write_status_line(head: &Head, out: &mut Vec<u8>) {
         out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
         return;
     }
-    out.extend_from_slice(if head.version() == Version::Http10 {
-        b"HTTP/1.0 "
-    } else {
-        b"HTTP/1.1 "
-    });
+    out.extend_from_slice(if head.version() == Version::Http10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
     write_decimal(u64::from(status), out);
     out.push(b' ');
     out.extend_from_slice(reason_phrase(status).as_bytes());

@@ -242,14 +242,7 @@ mod tests {
             let longer = format!("{}x", known.as_str());
             assert_eq!(Known::lookup(longer.as_bytes()), None);
         }
-        for other in [
-            "",
-            "x",
-            "x-foo",
-            "hosts",
-            "x-forwarded-forx",
-            "accept-charset",
-        ] {
+        for other in ["", "x", "x-foo", "hosts", "x-forwarded-forx", "accept-charset"] {
             assert_eq!(Known::lookup(other.as_bytes()), None, "{other}");
         }
     }
@@ -257,11 +250,7 @@ mod tests {
     #[test]
     fn names_are_lower_case_and_in_order() {
         assert!(NAMES.is_sorted());
-        assert!(
-            NAMES
-                .iter()
-                .all(|name| !name.bytes().any(|byte| byte.is_ascii_uppercase()))
-        );
+        assert!(NAMES.iter().all(|name| !name.bytes().any(|byte| byte.is_ascii_uppercase())));
     }
 
     #[test]
@@ -269,11 +258,7 @@ mod tests {
         assert_ne!(JOINED_IN_REQUESTS & Known::Accept.bit(), 0);
         assert_eq!(JOINED_IN_RESPONSES & Known::Accept.bit(), 0);
         assert_ne!(JOINED_IN_RESPONSES & Known::Vary.bit(), 0);
-        assert_eq!(
-            (JOINED_IN_REQUESTS | JOINED_IN_RESPONSES)
-                & (Known::Cookie.bit() | Known::SetCookie.bit()),
-            0
-        );
+        assert_eq!((JOINED_IN_REQUESTS | JOINED_IN_RESPONSES) & (Known::Cookie.bit() | Known::SetCookie.bit()), 0);
         assert_ne!(ENVOY_NAMES & Known::XEnvoyRetryOn.bit(), 0);
         assert_eq!(ENVOY_NAMES & Known::XRequestId.bit(), 0);
     }

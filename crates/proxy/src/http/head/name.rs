@@ -53,18 +53,12 @@ impl HeaderName {
             ":authority" | "host" => Target::Authority,
             ":scheme" => Target::Scheme,
             ":status" => Target::Status,
-            name if name.is_empty()
-                || name.len() > Self::MAX_LENGTH
-                || !name.bytes().all(is_token) =>
-            {
+            name if name.is_empty() || name.len() > Self::MAX_LENGTH || !name.bytes().all(is_token) => {
                 return Err(InvalidHeaderName);
             }
             name => Known::lookup(name.as_bytes()).map_or(Target::Text, Target::Known),
         };
-        Ok(Self {
-            text: text.into(),
-            target,
-        })
+        Ok(Self { text: text.into(), target })
     }
 
     /// The name in lower case.
@@ -90,15 +84,8 @@ impl HeaderName {
 
 impl From<Known> for HeaderName {
     fn from(known: Known) -> Self {
-        let target = if known == Known::Host {
-            Target::Authority
-        } else {
-            Target::Known(known)
-        };
-        Self {
-            text: known.as_str().into(),
-            target,
-        }
+        let target = if known == Known::Host { Target::Authority } else { Target::Known(known) };
+        Self { text: known.as_str().into(), target }
     }
 }
 
@@ -121,20 +108,7 @@ pub(in crate::http) const fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,
-            b'!' | b'#'
-                | b'$'
-                | b'%'
-                | b'&'
-                | b'\''
-                | b'*'
-                | b'+'
-                | b'-'
-                | b'.'
-                | b'^'
-                | b'_'
-                | b'`'
-                | b'|'
-                | b'~'
+            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
         )
 }
 
@@ -148,10 +122,7 @@ mod tests {
         assert_eq!(name.as_str(), "x-request-id");
         assert_eq!(name.known(), Some(Known::XRequestId));
         assert_eq!(HeaderName::parse("x-foo").unwrap().known(), None);
-        assert_eq!(
-            HeaderName::parse("Host").unwrap().target(),
-            Target::Authority
-        );
+        assert_eq!(HeaderName::parse("Host").unwrap().target(), Target::Authority);
         assert_eq!(HeaderName::from(Known::Host).target(), Target::Authority);
     }
 
@@ -160,9 +131,6 @@ mod tests {
         for text in ["", "a b", "a:", ":foo", "ä", "a\r\nb", "a\0"] {
             assert_eq!(HeaderName::parse(text), Err(InvalidHeaderName), "{text:?}");
         }
-        assert_eq!(
-            HeaderName::parse(&"a".repeat(70_000)),
-            Err(InvalidHeaderName)
-        );
+        assert_eq!(HeaderName::parse(&"a".repeat(70_000)), Err(InvalidHeaderName));
     }
 }

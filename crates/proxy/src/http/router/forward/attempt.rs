@@ -94,7 +94,10 @@ pub(super) fn client_left(down: &mut Downstream, body: &RequestBody, task: &mut 
 }
 
 /// Sends the request on a connection and waits for the head of its response.
-#[expect(clippy::too_many_arguments, reason = "one attempt touches the whole of the request; a struct would only hide it")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one attempt touches the whole of the request; a struct would only hide it"
+)]
 pub(super) async fn attempt<'v>(
     cx: &Cx<'v>,
     down: &mut Downstream,

@@ -18,7 +18,10 @@ use crate::http::transfer::{Event, Output, RequestBody, ResponseBody, Transfer};
 use crate::upstream::{ActiveRequest, UpstreamConnection, WorkerCluster, WorkerHost};
 
 /// Sends the response to the client.
-#[expect(clippy::too_many_arguments, reason = "the end of an exchange touches the whole of it; a struct would only hide it")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the end of an exchange touches the whole of it; a struct would only hide it"
+)]
 pub(super) async fn respond<'v>(
     cx: &Cx<'v>,
     down: &mut Downstream,
@@ -117,7 +120,10 @@ pub(super) async fn respond<'v>(
     }
     info.bytes_received = body.received;
     info.bytes_sent = response.sent;
-    counters.record_response_time(info.started.elapsed().saturating_sub(info.request_duration.unwrap_or_default()), cx.internal);
+    counters.record_response_time(
+        info.started.elapsed().saturating_sub(info.request_duration.unwrap_or_default()),
+        cx.internal,
+    );
     drop(active);
     if framing.keep_alive {
         // Envoy counts a connection that the upstream wants closed as one that goes down with its request.
