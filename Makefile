@@ -15,7 +15,7 @@ demo: ## build, and see it work: a small bookstore whose routes you can edit whi
 
 test: ## all tests; with real Envoy beside Lateen when scripts/install-envoy has installed it
 	$(CARGO) build --locked -p lateen
-	$(CARGO) test --locked --workspace
+	$(CARGO) test --locked --workspace --no-fail-fast
 
 bench: ## CPU time, latency and memory beside Envoy, nginx and HAProxy (ARGS="--help" for more)
 	$(CARGO) build --locked --release -p lateen -p lateen-bench
