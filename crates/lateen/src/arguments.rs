@@ -9,7 +9,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Istio's traffic management in one program: reads Istio YAML, carries the traffic.
 #[derive(Debug, Parser)]
-#[command(name = "lateen", version, about, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    name = "lateen",
+    version,
+    about,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
 pub(crate) struct Arguments {
     /// What to log on standard error: error, warn, info, debug, trace or off, or a list such as
     /// info,lateen_proxy=debug [default: LATEEN_LOG, else warn]
@@ -151,7 +158,7 @@ pub(crate) struct DemoArguments {
     /// Folder for the YAML, which you can edit while the demo runs; it is made when missing
     #[arg(long, value_name = "FOLDER", default_value = "lateen-demo")]
     pub(crate) folder: PathBuf,
-    /// Port of the gateway
+    /// Port of the gateway, or the next one that is free; 0 takes any free ports for everything
     #[arg(long, value_name = "PORT", default_value_t = 8080)]
     pub(crate) port: u16,
     /// End by itself after this time

@@ -45,7 +45,6 @@ pub(crate) fn aside(text: &str) {
     print(&format!("{DIM}{text}{RESET}\n"));
 }
 
-
 /// Problems in full, each with its line of the file; the most severe last, next to the prompt. Infos are left out.
 pub(crate) fn diagnostics(diagnostics: &[Diagnostic], file: impl Fn(&str) -> Option<Arc<SourceFile>>) {
     let mut shown: Vec<&Diagnostic> =
@@ -87,7 +86,8 @@ fn coloured(text: &str, severity: Severity) -> String {
 /// Resources that the data plane refused.
 pub(crate) fn rejections(rejections: &[Rejection]) {
     for rejection in rejections {
-        let mut text = format!("{RED}error{RESET}: {BOLD}{} `{}`{RESET}: {}\n", rejection.kind, rejection.name, rejection.invalid);
+        let mut text =
+            format!("{RED}error{RESET}: {BOLD}{} `{}`{RESET}: {}\n", rejection.kind, rejection.name, rejection.invalid);
         if let Some(origin) = &rejection.origin {
             text.push_str(&format!("   {BLUE}={RESET} from {origin}\n"));
         }

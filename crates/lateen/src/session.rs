@@ -77,7 +77,9 @@ impl Session {
         let proxy_options = Options { workers: options.workers, admin: options.admin };
         let proxy = Proxy::start(&proxy_options).with_context(|| match options.admin {
             Some(admin) => {
-                format!("cannot start the proxy with its admin interface on {admin}; choose another address with --admin")
+                format!(
+                    "cannot start the proxy with its admin interface on {admin}; choose another address with --admin"
+                )
             }
             None => "cannot start the proxy".to_owned(),
         })?;

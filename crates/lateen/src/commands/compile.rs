@@ -28,10 +28,8 @@ pub(crate) fn run(arguments: CompileArguments) -> anyhow::Result<ExitCode> {
     let options = ParseOptions { default_namespace: namespace.as_str().into() };
     let parsed = lateen_config::load_with(&sources, &options);
     let mut diagnostics = parsed.diagnostics;
-    let objects: Vec<_> =
-        parsed.objects.into_iter().filter(|object| !object.has_errors).map(Arc::new).collect();
-    let local =
-        local_scope(namespace, &arguments.labels, &arguments.binding, arguments.http_proxy_port.clone().on());
+    let objects: Vec<_> = parsed.objects.into_iter().filter(|object| !object.has_errors).map(Arc::new).collect();
+    let local = local_scope(namespace, &arguments.labels, &arguments.binding, arguments.http_proxy_port.clone().on());
     let mut scope: Scope = match arguments.role {
         RoleArgument::Gateway => local.gateway.clone(),
         RoleArgument::Sidecar => {

@@ -6,7 +6,7 @@ pub(crate) mod run;
 
 use std::process::ExitCode;
 
-use lateen_compile::{Capability, LocalScope, Listen, PortMapping, Scope};
+use lateen_compile::{Capability, Listen, LocalScope, PortMapping, Scope};
 
 use crate::arguments::{Arguments, Binding, Command};
 

@@ -64,8 +64,16 @@ fn greet(session: &Session, effect: &Effect, http_proxy_port: Option<u16>) {
     report_problems(session, effect, &Known::default());
     let problems = count(effect);
     let version = env!("CARGO_PKG_VERSION");
-    let text = format!("lateen {version}: {} from {}, {problems}", report::many(effect.objects, "object"), report::many(effect.files, "file"));
-    if is_clean(effect) { report::good(&text) } else { report::attention(&text) }
+    let text = format!(
+        "lateen {version}: {} from {}, {problems}",
+        report::many(effect.objects, "object"),
+        report::many(effect.files, "file")
+    );
+    if is_clean(effect) {
+        report::good(&text)
+    } else {
+        report::attention(&text)
+    }
     let all = listening(&session.current(), http_proxy_port);
     if all.is_empty() {
         report::attention("nothing to listen on: there is no Gateway, and no Service with an HTTP port");

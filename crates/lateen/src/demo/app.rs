@@ -129,6 +129,12 @@ impl Sockets {
         Self::bind_with(Workload::usual_port)
     }
 
+    /// Binds any free ports.
+    #[cfg(test)]
+    pub(crate) fn bind_any() -> io::Result<Self> {
+        Self::bind_with(|_| 0)
+    }
+
     fn bind_with(port: impl Fn(Workload) -> u16) -> io::Result<Self> {
         let bind = |workload| {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port(workload)))
@@ -287,12 +293,7 @@ impl App {
 }
 
 /// Asks a service by its name in the mesh; the error says who failed and how.
-async fn ask(
-    client: &Client,
-    service: &str,
-    path: &str,
-    fields: &[(HeaderName, HeaderValue)],
-) -> Result<Part, String> {
+async fn ask(client: &Client, service: &str, path: &str, fields: &[(HeaderName, HeaderValue)]) -> Result<Part, String> {
     let host = format!("{service}:{SERVICE_PORT}");
     let answer = client.get(&host, path, fields).await.map_err(|failure| format!("{service}: {failure}"))?;
     let content: Option<Value> = serde_json::from_slice(&answer.body).ok();
@@ -376,7 +377,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let local = tokio::task::LocalSet::new();
         local.block_on(&runtime, async {
-            let sockets = Sockets::bind_with(|_| 0).unwrap();
+            let sockets = Sockets::bind_any().unwrap();
             let ports = sockets.ports().unwrap();
             let (_, port) = ports.into_iter().find(|(other, _)| *other == workload).unwrap();
             serve(sockets, Mesh { listener: mesh, http_proxy: mesh }).unwrap();

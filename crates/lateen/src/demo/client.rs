@@ -89,12 +89,7 @@ impl Client {
         tokio::time::timeout(LIMIT, self.exchange(host, path, fields)).await.unwrap_or(Err(Failure::Late))
     }
 
-    async fn exchange(
-        &self,
-        host: &str,
-        path: &str,
-        fields: &[(HeaderName, HeaderValue)],
-    ) -> Result<Answer, Failure> {
+    async fn exchange(&self, host: &str, path: &str, fields: &[(HeaderName, HeaderValue)]) -> Result<Answer, Failure> {
         loop {
             let (mut connection, reused) = match self.checkout().await {
                 Some(connection) => (connection, true),
@@ -146,8 +141,7 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<SendRequest<Empty<Bytes>>, Failure> {
-        let stream =
-            TcpStream::connect(self.address).await.map_err(|error| Failure::Connect(self.address, error))?;
+        let stream = TcpStream::connect(self.address).await.map_err(|error| Failure::Connect(self.address, error))?;
         // A failure here only costs time.
         let _ = stream.set_nodelay(true);
         let (connection, driver) = handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;

@@ -29,7 +29,7 @@ use lateen_xds::XdsSet;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
-use self::app::{Mesh, SERVICE_PORT, Sockets};
+use self::app::{Mesh, Sockets};
 use self::folder::Folder;
 use self::news::{News, Splits, Tone};
 use self::ports::Ports;
@@ -56,7 +56,7 @@ const DRAIN: Duration = Duration::from_secs(1);
 pub(crate) struct DemoOptions {
     /// Folder of the YAML; made when missing, kept when there.
     pub(crate) folder: PathBuf,
-    /// Port of the gateway; the next free one when it is taken, any free one for 0.
+    /// Port of the gateway; the next free one when it is taken, for 0 all ports are any free ones.
     pub(crate) port: u16,
     /// End after this time.
     pub(crate) duration: Option<Duration>,
@@ -150,8 +150,11 @@ struct Demo {
 impl Demo {
     async fn start(options: &DemoOptions) -> anyhow::Result<Self> {
         let sockets = Sockets::bind().context("cannot bind ports for the bookstore on 127.0.0.1")?;
+        Self::start_on(options, sockets, Ports::choose(options.port)?).await
+    }
+
+    async fn start_on(options: &DemoOptions, sockets: Sockets, ports: Ports) -> anyhow::Result<Self> {
         let folder = Folder::prepare(&options.folder, &sockets.ports()?)?;
-        let ports = Ports::choose(options.port)?;
         let began = Instant::now();
         let (session, effect) = Session::start(session_options(&folder, ports)).await?;
         let loopback = |port| (IpAddr::from(Ipv4Addr::LOCALHOST), port).into();
@@ -191,7 +194,7 @@ fn session_options(folder: &Folder, ports: Ports) -> SessionOptions {
     let mut sidecar = Scope::sidecar(NAMESPACE, std::collections::BTreeMap::new());
     sidecar.capability = Capability::Native;
     sidecar.listen = Listen { bind: None, ports: ports.mesh_mapping() };
-    sidecar.http_proxy_port = Some(ports.http_proxy_before_mapping());
+    sidecar.http_proxy_port = Some(ports.http_proxy);
     SessionOptions {
         paths: vec![folder.path.clone()],
         namespace: NAMESPACE.to_owned(),
@@ -221,7 +224,10 @@ impl Audience {
         let kept = &self.places.folder.kept;
         if !kept.is_empty() {
             let folder = self.places.folder.path.display();
-            self.pin(Tone::Plain, format!("your {} of an earlier run stays; remove {folder} to begin anew", kept.join(", ")));
+            self.pin(
+                Tone::Plain,
+                format!("your {} of an earlier run stays; remove {folder} to begin anew", kept.join(", ")),
+            );
         }
         let is_clean = effect.applied.rejections.is_empty()
             && effect.diagnostics.iter().all(|diagnostic| diagnostic.severity < Severity::Error);
@@ -334,4 +340,100 @@ fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::tally::Counts;
+
+    /// Longer than anything here takes on a busy machine.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    async fn demo(folder: PathBuf) -> Demo {
+        let options = DemoOptions { folder, port: 0, duration: None, plain: true };
+        Demo::start_on(&options, Sockets::bind_any().unwrap(), Ports::any().unwrap()).await.unwrap()
+    }
+
+    /// Waits until the counts are as wanted.
+    async fn until(audience: &Audience, wanted: impl Fn(Counts) -> bool) -> Counts {
+        let waiting = async {
+            loop {
+                let total = audience.tally.lock().unwrap().total();
+                if wanted(total) {
+                    return total;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("only {:?}", audience.scene()))
+    }
+
+    /// Edits the routes and waits for what the demo says about it.
+    async fn edit(demo: &mut Demo, change: impl Fn(String) -> String) -> Vec<News> {
+        let routes = demo.audience.places.folder.routes();
+        let text = std::fs::read_to_string(&routes).unwrap();
+        // A rename is seen whole or not at all.
+        let new = routes.with_extension("new");
+        std::fs::write(&new, change(text)).unwrap();
+        std::fs::rename(&new, &routes).unwrap();
+        let effect = tokio::time::timeout(PATIENCE, demo.session.next()).await.unwrap();
+        demo.audience.hear(Change { effect, set: demo.session.current().set })
+    }
+
+    async fn end(demo: Demo) {
+        demo.stage.shutdown().await.unwrap();
+        demo.session.shutdown(DRAIN).await;
+    }
+
+    #[tokio::test]
+    async fn an_edit_of_the_weights_moves_the_traffic_and_loses_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut demo = demo(folder.path().join("demo")).await;
+        until(&demo.audience, |total| total.versions[0] > 0 && total.versions[1] > 0).await;
+        assert_eq!(demo.audience.scene().weights, [Some(80), Some(20), Some(0)]);
+
+        let news = edit(&mut demo, |text| {
+            text.replace("weight: 80", "weight: 00").replace("weight: 20", "weight: 00").replacen(
+                "weight: 0\n",
+                "weight: 100\n",
+                1,
+            )
+        })
+        .await;
+        assert!(news[0].text.starts_with("reviews v1 80, v2 20 → v3 100, in force after "), "{news:?}");
+        // Requests that were on their way may still end with the old weights: one for each caller.
+        let before = demo.audience.tally.lock().unwrap().total();
+        let after = until(&demo.audience, |total| total.versions[2] >= 30).await;
+        let old = after.versions[0] + after.versions[1] - before.versions[0] - before.versions[1];
+        assert!(old <= 4, "{before:?} {after:?}");
+        assert_eq!(after.errors, 0);
+        demo.audience.verdict().unwrap();
+        end(demo).await;
+    }
+
+    #[tokio::test]
+    async fn a_broken_edit_is_told_with_its_place_and_harms_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut demo = demo(folder.path().to_owned()).await;
+        let news = edit(&mut demo, |text| text.replacen("weight: 80", "wieght: 80", 1)).await;
+        assert_eq!(news[0].tone, Tone::Bad, "{news:?}");
+        assert!(news[0].text.starts_with("routes.yaml:23:7:") && news[0].text.contains("weight"), "{news:?}");
+        assert!(news[1].text.contains("last good form"), "{news:?}");
+        let before = demo.audience.tally.lock().unwrap().total();
+        let after = until(&demo.audience, |total| total.pages() >= before.pages() + 20).await;
+        assert_eq!(after.errors, 0);
+        assert_eq!(demo.audience.scene().weights, [Some(80), Some(20), Some(0)]);
+        end(demo).await;
+    }
+
+    #[tokio::test]
+    async fn a_folder_without_a_gateway_is_refused_with_the_way_out() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("gateway.yaml"), "# nothing\n").unwrap();
+        let options = DemoOptions { folder: folder.path().to_owned(), port: 0, duration: None, plain: true };
+        let started = Demo::start_on(&options, Sockets::bind_any().unwrap(), Ports::any().unwrap()).await;
+        let error = started.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains("remove the folder"), "{error}");
+    }
 }

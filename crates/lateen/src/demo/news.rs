@@ -137,10 +137,7 @@ fn problem(diagnostic: &Diagnostic) -> String {
 
 /// `v1 80, v2 20`; subsets of weight 0 are left out.
 fn render(weights: &[(String, u32)]) -> String {
-    let shown: Vec<String> = weights
-        .iter()
-        .filter(|(_, weight)| *weight > 0)
-        .map(|(subset, weight)| format!("{subset} {weight}"))
-        .collect();
+    let shown: Vec<String> =
+        weights.iter().filter(|(_, weight)| *weight > 0).map(|(subset, weight)| format!("{subset} {weight}")).collect();
     shown.join(", ")
 }

@@ -11,30 +11,32 @@ pub(crate) fn greeting(places: &Places) -> String {
     let Places { gateway, mesh, http_proxy, folder, .. } = places;
     let routes = folder.routes();
     let routes = routes.display();
+    let folder_path = folder.path.display();
     let mut text = format!(
-        "Lateen demo: a small bookstore. Every arrow is a request that Lateen routes by the YAML in {folder}.\n\
-         \n  \
-           client -> gateway -> productpage -> details\n  \
-                                            -> reviews v1 | v2 | v3 -> ratings\n\
-         \n\
-         Try this while it runs:\n  \
-           edit     {routes}: change the weights of reviews, save, watch the shares move\n  \
-           break    write `wieght` there: the last good configuration stays, and you are told what is wrong\n  \
-           page     http://{gateway}/productpage?user=nadia in a browser: nadia is always sent to v3\n  \
-           mesh     curl -H 'Host: reviews:9080' http://{mesh}/reviews/0\n  \
-           proxy    http_proxy=http://{http_proxy} curl http://reviews:9080/reviews/0\n",
-        folder = folder.path.display(),
+        "Lateen demo: a small bookstore. Every arrow is a request that Lateen routes by the YAML in {folder_path}.\n\n"
     );
+    text.push_str("  client -> gateway -> productpage -> details\n");
+    text.push_str("                                   -> reviews v1 | v2 | v3 -> ratings\n\n");
+    text.push_str("Try this while it runs:\n");
+    let mut row = |what: &str, how: String| {
+        let _ = writeln!(text, "  {what:8} {how}");
+    };
+    row("edit", format!("{routes}: change the weights of reviews, save, watch the shares move"));
+    row("break", "write `wieght` there: the last good configuration stays, and you are told what is wrong".to_owned());
+    row("page", format!("http://{gateway}/productpage?user=nadia in a browser: nadia is always sent to v3"));
+    row("mesh", format!("curl -H 'Host: reviews:9080' http://{mesh}/reviews/0"));
+    row("proxy", format!("http_proxy=http://{http_proxy} curl http://reviews:9080/reviews/0"));
     if let Some(admin) = places.admin {
-        let _ = writeln!(text, "  admin    http://{admin}/stats and /config_dump, as Envoy has them");
+        row("admin", format!("http://{admin}/stats and /config_dump, as Envoy has them"));
     }
-    let _ = writeln!(text, "Ctrl-C ends. Shares and times are those of the last {WINDOW} seconds.\n");
+    let _ = writeln!(text, "\nCtrl-C ends. Shares and times are those of the last {WINDOW} seconds.\n");
     text
 }
 
 /// One moment in one line.
 pub(crate) fn line(scene: &Scene<'_>) -> String {
-    let mut text = format!("{:>5}  {:3.0} req/s  reviews", clock(scene), scene.recent.rate(scene.recent.counts.requests()));
+    let mut text =
+        format!("{:>5}  {:3.0} req/s  reviews", clock(scene), scene.recent.rate(scene.recent.counts.requests()));
     for version in Version::ALL {
         let _ = write!(text, "  {} {:3.0} %", version.name(), scene.share(version) * 100.0);
     }

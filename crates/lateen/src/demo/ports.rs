@@ -31,13 +31,16 @@ pub(crate) struct Ports {
 }
 
 impl Ports {
-    /// Looks for free ports; `gateway` is the port that the user would like, 0 for any.
+    /// Looks for free ports; `gateway` is the port that the user would like for it. With 0 all ports are any free ones.
     ///
     /// # Errors
     /// A gateway port below 80, or no free port.
     pub(crate) fn choose(gateway: u16) -> anyhow::Result<Self> {
         if (1..GATEWAY_PORT).contains(&gateway) {
             bail!("the gateway's port can be {GATEWAY_PORT} or higher; {gateway} was asked for with --port");
+        }
+        if gateway == 0 {
+            return Self::any().context("no free ports on 127.0.0.1");
         }
         let mut taken = Vec::new();
         let mut free = |usual| {
@@ -53,29 +56,39 @@ impl Ports {
         })
     }
 
+    /// Any free ports.
+    ///
+    /// # Errors
+    /// There are none.
+    pub(crate) fn any() -> io::Result<Self> {
+        let mut holders = Vec::new();
+        let mut free = || {
+            let holder = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+            let port = holder.local_addr()?.port();
+            // Held until all are known, so that no port is found twice.
+            holders.push(holder);
+            io::Result::Ok(port)
+        };
+        Ok(Self { gateway: free()?, mesh: free()?, http_proxy: free()?, admin: free()? })
+    }
+
     /// How the gateway's ports are moved.
     pub(crate) fn gateway_mapping(self) -> PortMapping {
         PortMapping::Offset(self.gateway - GATEWAY_PORT)
     }
 
-    /// How the ports of the mesh are moved.
+    /// How the ports of the services are moved; that of the HTTP proxy is not among them.
     pub(crate) fn mesh_mapping(self) -> PortMapping {
         PortMapping::Offset(self.mesh - SERVICE_PORT)
     }
-
-    /// The port of the HTTP proxy before it is moved with the others of the mesh.
-    pub(crate) fn http_proxy_before_mapping(self) -> u16 {
-        self.http_proxy - (self.mesh - SERVICE_PORT)
-    }
 }
 
-/// The first free loopback port from `usual` on; any free port for 0.
+/// The first free loopback port from `usual` on that is not among those given away already.
 fn free_port(usual: u16, taken: &[u16]) -> io::Result<u16> {
     let mut last = io::Error::from(io::ErrorKind::AddrInUse);
-    let tries = if usual == 0 { 0..=0 } else { usual..=usual.saturating_add(TRIES) };
-    for port in tries.filter(|port| !taken.contains(port)) {
-        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).and_then(|listener| listener.local_addr()) {
-            Ok(address) => return Ok(address.port()),
+    for port in (usual..=usual.saturating_add(TRIES)).filter(|port| !taken.contains(port)) {
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            Ok(_) => return Ok(port),
             Err(error) => last = error,
         }
     }
@@ -104,8 +117,6 @@ mod tests {
         assert_eq!(all.len(), 4);
         assert_eq!(ports.gateway_mapping().apply(u32::from(GATEWAY_PORT)), u32::from(ports.gateway));
         assert_eq!(ports.mesh_mapping().apply(u32::from(SERVICE_PORT)), u32::from(ports.mesh));
-        let proxy = u32::from(ports.http_proxy_before_mapping());
-        assert_eq!(ports.mesh_mapping().apply(proxy), u32::from(ports.http_proxy));
     }
 
     #[test]

@@ -78,9 +78,10 @@ impl<'a> Scene<'a> {
         splits: &Splits,
         board: &'a Board,
     ) -> Scene<'a> {
-        let reviews = splits.get("reviews").map_or(&[][..], Vec::as_slice);
+        // A version that the route does not name gets nothing.
         let weight = |version: Version| {
-            reviews.iter().find(|(subset, _)| subset == version.name()).map(|(_, weight)| *weight)
+            let subsets = splits.get("reviews")?;
+            Some(subsets.iter().find(|(subset, _)| subset == version.name()).map_or(0, |(_, weight)| *weight))
         };
         Scene {
             places,
@@ -152,7 +153,7 @@ pub(crate) mod tests {
     fn a_scene_gathers_shares_weights_and_problems() {
         let (places, (tally, splits, board)) = (places(), quarter());
         let scene = Scene::of(&places, Duration::from_secs(4), &tally, &splits, &board);
-        assert_eq!(scene.weights, [Some(75), Some(25), None]);
+        assert_eq!(scene.weights, [Some(75), Some(25), Some(0)]);
         assert!((scene.share(Version::V1) - 0.75).abs() < 1e-9);
         assert_eq!(scene.share(Version::V3), 0.0);
         assert_eq!(scene.problem.as_deref(), Some("ratings: 503 no healthy upstream"));
