@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ratatui::DefaultTerminal;
+use ratatui::backend::Backend as _;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use tokio::sync::mpsc::{Receiver, channel};
 
@@ -67,7 +68,11 @@ impl Live {
     /// # Errors
     /// The terminal is gone.
     pub(crate) fn wipe(&mut self) -> io::Result<()> {
-        self.terminal.clear()
+        // Not `Terminal::clear`: it asks the terminal where the cursor is, and the answer would go to the keys' thread.
+        self.terminal.backend_mut().clear()?;
+        // What was drawn last is forgotten, so that the next drawing differs from it everywhere.
+        self.terminal.swap_buffers();
+        Ok(())
     }
 
     /// Waits until the user wants to end.

@@ -178,7 +178,7 @@ fn draw_invitation(frame: &mut Frame<'_>, area: Rect, scene: &Scene<'_>) {
     let routes = places.folder.routes().display().to_string();
     let admin = places.admin.map(|admin| format!("      admin http://{admin}")).unwrap_or_default();
     let lines = vec![
-        row("edit", vec![routes.bold().yellow(), ": change the weights of reviews, save, watch".into()]),
+        row("edit", vec![routes.bold().yellow(), ": change weights, save, watch".into()]),
         row("break", vec!["write `wieght` there: the last good configuration stays".into()]),
         row("page", vec![format!("http://{}/productpage?user=nadia", places.gateway).into(), "  nadia gets v3".into()]),
         row("mesh", vec![format!("curl -H 'Host: reviews:9080' http://{}/reviews/0", places.mesh).into()]),
