@@ -14,7 +14,7 @@ use crate::http::h1::{self, BodyLength, Limits, ResponseFraming};
 use crate::http::reply::LocalReply;
 use crate::http::router::retry::{self, Reset};
 use crate::http::stream_info::{Flag, StreamInfo};
-use crate::http::transfer::{Event, RequestBody, Transfer};
+use crate::http::transfer::{Event, HEAD_READ, RequestBody, Transfer};
 use crate::snapshot::route::Forward;
 use crate::upstream::{ConnectError, UpstreamConnection, WorkerCluster, WorkerHost};
 
@@ -128,6 +128,7 @@ pub(super) async fn attempt<'v>(
             body: &mut *body,
             to_upstream: &mut scratch.to_upstream,
             to_client: &mut scratch.to_client,
+            read_size: HEAD_READ,
         };
         match transfer.next(deadlines.next(), true).await {
             Event::Upstream | Event::Flushed => {}

@@ -14,7 +14,7 @@ use crate::http::h1::{self, BodyLength, ResponseFraming};
 use crate::http::head::Known;
 use crate::http::router::select::Routed;
 use crate::http::stream_info::{Flag, StreamInfo};
-use crate::http::transfer::{Event, Output, RequestBody, ResponseBody, Transfer};
+use crate::http::transfer::{Event, Output, RequestBody, ResponseBody, Transfer, body_read_size};
 use crate::upstream::{ActiveRequest, UpstreamConnection, WorkerCluster, WorkerHost};
 
 /// Sends the response to the client.
@@ -84,6 +84,7 @@ pub(super) async fn respond<'v>(
             body: &mut body,
             to_upstream: &mut scratch.to_upstream,
             to_client: &mut scratch.to_client,
+            read_size: body_read_size(framing.body),
         };
         let event = transfer.next(deadlines.next(), !response.finished).await;
         if deadlines.idle.is_some() && !matches!(event, Event::Deadline) {
