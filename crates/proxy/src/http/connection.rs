@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use super::exchange::{self, After};
 use super::h1::ReadBuffer;
 use super::stream_info::DownstreamConnection;
+use super::transfer::HEAD_READ;
 use crate::alarm::Alarm;
 use crate::view::WorkerListener;
 use crate::worker::{ConnectionHandle, Worker};
@@ -40,7 +41,13 @@ pub(crate) struct Downstream {
 impl Downstream {
     /// Reads more bytes into the buffer; 0 is the end of the stream.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
-        let read = tokio_util::io::poll_read_buf(Pin::new(&mut self.stream), cx, self.buffer.fill());
+        self.poll_read_sized(cx, HEAD_READ)
+    }
+
+    /// The same with room for at least so many bytes.
+    pub(crate) fn poll_read_sized(&mut self, cx: &mut Context<'_>, size: usize) -> Poll<std::io::Result<usize>> {
+        let buffer = self.buffer.fill_at_least(size);
+        let read = tokio_util::io::poll_read_buf(Pin::new(&mut self.stream), cx, buffer);
         match read {
             Poll::Ready(Ok(0) | Err(_)) => {
                 self.at_end = true;

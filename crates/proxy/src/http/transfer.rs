@@ -363,7 +363,8 @@ impl Transfer<'_> {
                 Ok(false) => {}
             }
         }
-        match self.down.poll_read(cx) {
+        let size = if self.body.finished { HEAD_READ } else { body_read_size(self.body.framing()) };
+        match self.down.poll_read_sized(cx, size) {
             Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Some(Event::DownstreamGone)),
             Poll::Ready(Ok(_)) if self.body.finished => Poll::Pending,
             Poll::Ready(Ok(_)) => Poll::Ready(None),
