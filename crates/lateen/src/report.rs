@@ -92,7 +92,7 @@ pub(crate) fn rejections(rejections: &[Rejection]) {
             text.push_str(&format!("   {BLUE}={RESET} from {origin}\n"));
         }
         if rejection.invalid.message.starts_with("cannot bind") {
-            text.push_str(&format!("   {BLUE}={RESET} help: move ports with --port-offset, or let the system choose with --bind 127.0.0.1:0\n"));
+            text.push_str(&format!("   {BLUE}={RESET} help: move ports with --port-offset (the HTTP proxy's with --http-proxy-port), or let the system choose with --bind 127.0.0.1:0\n"));
         } else {
             text.push_str(&format!("   {BLUE}={RESET} note: its last good form stays in use, if there was one\n"));
         }
