@@ -1,5 +1,7 @@
 //! A whole data plane on loopback: configurations in, requests through, configurations changed under them.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot set its scene has failed")]
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
