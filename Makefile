@@ -10,7 +10,7 @@ help: ## list the commands
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 demo: ## build, and see it work: a small bookstore whose routes you can edit while it runs
-	$(CARGO) build --locked --quiet --profile quick -p lateen
+	$(CARGO) build --locked --profile quick -p lateen
 	target/quick/lateen demo $(ARGS)
 
 test: ## all tests; with real Envoy beside Lateen when scripts/install-envoy has installed it
