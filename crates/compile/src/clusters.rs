@@ -283,7 +283,6 @@ fn discovery_type(kind: cluster::DiscoveryType) -> Option<cluster::ClusterDiscov
     Some(cluster::ClusterDiscoveryType::Type(kind.into()))
 }
 
-#[allow(deprecated)]
 fn set_dns_refresh(cluster: &mut Cluster, rate: Duration) {
     cluster.dns_refresh_rate = Some(message::duration(rate));
     cluster.respect_dns_ttl = true;

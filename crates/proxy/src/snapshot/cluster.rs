@@ -238,7 +238,6 @@ impl ClusterConfig {
 }
 
 fn deprecated_max_requests(message: &cluster_v3::Cluster) -> Option<u32> {
-    #[allow(deprecated, reason = "control planes of older releases still send the field here")]
     message.max_requests_per_connection
 }
 

@@ -380,7 +380,6 @@ fn access_log(message: &accesslog_v3::AccessLog) -> Result<AccessLog, Invalid> {
 
 fn log_format(message: Option<&file_v3::file_access_log::AccessLogFormat>) -> Result<LogFormat, Invalid> {
     use file_v3::file_access_log::AccessLogFormat;
-    #[allow(deprecated, reason = "configurations of older releases use the format and json_format fields")]
     match message {
         None => Ok(LogFormat::Text(text_format(DEFAULT_FORMAT)?)),
         Some(AccessLogFormat::Format(text)) => Ok(LogFormat::Text(text_format(text)?)),

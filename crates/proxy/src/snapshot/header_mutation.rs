@@ -227,7 +227,6 @@ fn changeable(text: &str, path: &str) -> Result<HeaderName, Invalid> {
 
 fn action(option: &core_v3::HeaderValueOption) -> Result<AppendAction, Invalid> {
     use core_v3::header_value_option::HeaderAppendAction as Action;
-    #[allow(deprecated, reason = "configurations of older releases use append")]
     let append = option.append;
     let action = Action::try_from(option.append_action)
         .map_err(|_| Invalid::at("append_action", format!("{} is no append action", option.append_action)))?;

@@ -115,7 +115,6 @@ impl HeaderMatcher {
                 StringMatcher::build(&message).map_err(|invalid| Invalid::at(field, invalid.message))?,
             ))
         };
-        #[allow(deprecated, reason = "the older fields mean what string_match means")]
         let condition = match &message.header_match_specifier {
             None => HeaderCondition::Present(true),
             Some(Specifier::PresentMatch(present)) => HeaderCondition::Present(*present),

@@ -267,7 +267,6 @@ impl HostBuilder<'_> {
         refuse(message.matcher.is_some(), "matcher", "matching trees")?;
         refuse(!message.virtual_clusters.is_empty(), "virtual_clusters", "virtual clusters")?;
         refuse(!message.route_specifiers.is_empty(), "route_specifiers", "route specifiers")?;
-        #[allow(deprecated, reason = "an old field must not be skipped silently")]
         refuse(message.cors.is_some(), "cors", "CORS policies outside typed_per_filter_config")?;
         let defaults = VirtualHostDefaults::build(self.config, message, self.names)?;
         let routes = message

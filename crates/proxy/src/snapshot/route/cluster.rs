@@ -121,7 +121,6 @@ impl WeightedClusters {
                 format!("the sum of the weights is {total}, which is above {}", u32::MAX),
             ));
         }
-        #[allow(deprecated, reason = "a contradiction must not be skipped silently")]
         if let Some(expected) = message.total_weight
             && u64::from(expected) != total
         {

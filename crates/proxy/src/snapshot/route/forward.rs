@@ -203,7 +203,6 @@ impl VirtualHostDefaults {
         } else {
             &host.request_mirror_policies
         };
-        #[allow(deprecated, reason = "configurations of older releases use the 32-bit field")]
         let buffer_limit = host.request_body_buffer_limit.or(host.per_request_buffer_limit_bytes.map(u64::from));
         Ok(Self {
             retry: retry.map_err(|invalid| invalid.under("retry_policy"))?.map(Arc::new),
@@ -234,7 +233,6 @@ impl Forward {
         };
         let stream = message.max_stream_duration.as_ref();
         let max_stream_duration = stream.and_then(|stream| stream.max_stream_duration.as_ref());
-        #[allow(deprecated, reason = "configurations of older releases use the 32-bit field")]
         let buffer_limit = route.request_body_buffer_limit.or(route.per_request_buffer_limit_bytes.map(u64::from));
         Ok(Self {
             cluster: ClusterSpecifier::build(message, names)?,
@@ -285,7 +283,6 @@ fn refuse_unsupported(message: &route_v3::RouteAction) -> Result<(), Invalid> {
     refuse(message.flush_timeout.is_some(), "flush_timeout", "flush timeouts")?;
     refuse(message.retry_policy_typed_config.is_some(), "retry_policy_typed_config", "retry policy extensions")?;
     refuse(message.hedge_policy.is_some(), "hedge_policy", "hedged requests")?;
-    #[allow(deprecated, reason = "an old field must not be skipped silently")]
     {
         refuse(message.cors.is_some(), "cors", "CORS policies outside typed_per_filter_config")?;
         refuse(
@@ -311,7 +308,6 @@ fn grpc_timeout(message: &route_v3::RouteAction) -> Result<Option<GrpcTimeout>, 
     let stream = message.max_stream_duration.as_ref();
     let (max, offset) = match stream.and_then(|stream| stream.grpc_timeout_header_max.as_ref()) {
         Some(max) => (Some(max), stream.and_then(|stream| stream.grpc_timeout_header_offset.as_ref())),
-        #[allow(deprecated, reason = "Istio sends max_grpc_timeout")]
         None => (message.max_grpc_timeout.as_ref(), message.grpc_timeout_offset.as_ref()),
     };
     let Some(max) = max else { return Ok(None) };
