@@ -4,7 +4,7 @@ use std::fmt;
 
 /// A kind of object that Lateen knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[allow(missing_docs)] // The names are those of Istio's and Kubernetes' kinds.
+#[expect(missing_docs, reason = "the names are those of the kinds of Istio and Kubernetes")]
 pub enum Kind {
     VirtualService,
     DestinationRule,

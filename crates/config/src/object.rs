@@ -42,8 +42,8 @@ pub struct Object {
 
 /// Content of an object.
 #[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs)] // The names are those of the kinds.
-#[allow(clippy::large_enum_variant)] // Objects live behind an `Arc` each; a second pointer would gain nothing.
+#[expect(missing_docs, reason = "the names are those of the kinds")]
+#[expect(clippy::large_enum_variant, reason = "objects live behind an Arc each; a second pointer gains nothing")]
 pub enum Spec {
     VirtualService(VirtualService),
     DestinationRule(DestinationRule),

@@ -53,7 +53,7 @@ fn fault_filter(fault: &HttpFaultInjection) -> HttpFault {
     let abort = fault.abort.as_ref().and_then(|abort| {
         let error = match (abort.http_status, abort.grpc_status.as_deref()) {
             (Some(status), _) => fault_abort::ErrorType::HttpStatus(u32::try_from(status).ok()?),
-            (None, Some(status)) => fault_abort::ErrorType::GrpcStatus(grpc_status(status)?),
+            (None, Some(status)) => fault_abort::ErrorType::GrpcStatus(lateen_config::grpc_status(status)?),
             (None, None) => return None,
         };
         Some(FaultAbort {
@@ -63,31 +63,6 @@ fn fault_filter(fault: &HttpFaultInjection) -> HttpFault {
         })
     });
     HttpFault { delay, abort, ..Default::default() }
-}
-
-/// The number of a gRPC status; names as gRPC spells them, numbers as text.
-fn grpc_status(name: &str) -> Option<u32> {
-    const NAMES: [&str; 17] = [
-        "OK",
-        "CANCELLED",
-        "UNKNOWN",
-        "INVALID_ARGUMENT",
-        "DEADLINE_EXCEEDED",
-        "NOT_FOUND",
-        "ALREADY_EXISTS",
-        "PERMISSION_DENIED",
-        "RESOURCE_EXHAUSTED",
-        "FAILED_PRECONDITION",
-        "ABORTED",
-        "OUT_OF_RANGE",
-        "UNIMPLEMENTED",
-        "INTERNAL",
-        "UNAVAILABLE",
-        "DATA_LOSS",
-        "UNAUTHENTICATED",
-    ];
-    let position = NAMES.iter().position(|known| known.eq_ignore_ascii_case(name))?;
-    u32::try_from(position).ok()
 }
 
 fn cors_filter(cors: &CorsPolicy) -> EnvoyCors {

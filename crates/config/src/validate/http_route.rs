@@ -9,7 +9,7 @@ use super::virtual_service::{Binding, destination, gateways, weights};
 use super::{At, Rules};
 use crate::istio::virtual_service::{
     CorsPolicy, HeaderOperations, Headers, HttpBody, HttpDirectResponse, HttpFaultInjection, HttpMatchRequest,
-    HttpRedirect, HttpRetry, HttpRewrite, HttpRoute, RedirectPort, StringMatch,
+    HttpRedirect, HttpRetry, HttpRewrite, HttpRoute, RedirectPort, StringMatch, grpc_status,
 };
 
 pub(super) fn check(rules: &mut Rules<'_>, at: At<'_>, route: &HttpRoute, binding: Binding) {
@@ -489,7 +489,7 @@ fn fault(rules: &mut Rules<'_>, at: At<'_>, fault: &HttpFaultInjection) {
             let at = at.key("httpStatus");
             rules.error(at, format!("`{at}` is no status: {status}"), "give a number from 200 to 599");
         }
-        if let Some(status) = abort.grpc_status.as_ref().filter(|status| !is_grpc_status(status)) {
+        if let Some(status) = abort.grpc_status.as_ref().filter(|status| grpc_status(status).is_none()) {
             let help = "a gRPC status is a name such as UNAVAILABLE or DEADLINE_EXCEEDED";
             rules.error(at.key("grpcStatus"), format!("`{status}` is no gRPC status"), help);
         }
@@ -498,29 +498,6 @@ fn fault(rules: &mut Rules<'_>, at: At<'_>, fault: &HttpFaultInjection) {
             rules.error(at.key("grpcStatus"), message, "remove one of the two");
         }
     }
-}
-
-fn is_grpc_status(name: &str) -> bool {
-    const STATUSES: [&str; 17] = [
-        "OK",
-        "CANCELLED",
-        "UNKNOWN",
-        "INVALID_ARGUMENT",
-        "DEADLINE_EXCEEDED",
-        "NOT_FOUND",
-        "ALREADY_EXISTS",
-        "PERMISSION_DENIED",
-        "RESOURCE_EXHAUSTED",
-        "FAILED_PRECONDITION",
-        "ABORTED",
-        "OUT_OF_RANGE",
-        "UNIMPLEMENTED",
-        "INTERNAL",
-        "UNAVAILABLE",
-        "DATA_LOSS",
-        "UNAUTHENTICATED",
-    ];
-    STATUSES.contains(&name)
 }
 
 fn cors(rules: &mut Rules<'_>, at: At<'_>, policy: &CorsPolicy) {
