@@ -50,9 +50,9 @@ macro_rules! message {
                 ];
                 const ONEOFS: &[&[$crate::decode::Field]] =
                     &[$($( <$oneof_type as $crate::decode::Oneof>::FIELDS, )*)?];
-                #[allow(unused_variables)]
+                #[allow(unused_variables, reason = "a message without fields uses none of them")]
                 let fields = cx.open(node, stringify!($name), FIELDS, ONEOFS)?;
-                #[allow(unused_mut, unused_variables)]
+                #[allow(unused_mut, unused_variables, reason = "a message without fields uses none of them")]
                 let mut index = 0..FIELDS.len();
                 $(
                     let $field: Option<$type> = {
@@ -61,7 +61,7 @@ macro_rules! message {
                         cx.field(node, &fields, index, &FIELDS[index], default)
                     };
                 )*
-                #[allow(unused_mut, unused_variables)]
+                #[allow(unused_mut, unused_variables, reason = "a message without fields uses none of them")]
                 let mut group = 0..ONEOFS.len();
                 $($( let $oneof: Option<Option<$oneof_type>> = cx.oneof(&fields, group.next()?); )*)?
                 Some($name {

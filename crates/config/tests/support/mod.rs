@@ -17,19 +17,19 @@ pub(crate) fn lines(diagnostics: &[Diagnostic]) -> Vec<String> {
 }
 
 /// Names of the objects that can be used.
-#[allow(dead_code)] // Not every test file asks for them.
+#[allow(dead_code, reason = "not every test file asks for it")]
 pub(crate) fn names(parsed: &Parsed) -> Vec<String> {
     parsed.objects.iter().map(ToString::to_string).collect()
 }
 
 /// A VirtualService of this `spec`, which begins on line 5 and is indented by two.
-#[allow(dead_code)]
+#[allow(dead_code, reason = "not every test file asks for it")]
 pub(crate) fn virtual_service(name: &str, spec: &str) -> String {
     object("networking.istio.io/v1", "VirtualService", name, spec)
 }
 
 /// An object of this `spec`, which begins on line 5 and is indented by two.
-#[allow(dead_code)]
+#[allow(dead_code, reason = "not every test file asks for it")]
 pub(crate) fn object(api_version: &str, kind: &str, name: &str, spec: &str) -> String {
     let spec: String = spec.lines().map(|line| format!("  {line}\n")).collect();
     format!("apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: {name}}}\nspec:\n{spec}")
