@@ -51,7 +51,7 @@ pub(crate) struct Compiled {
 pub(crate) fn compile(cx: &Context<'_>) -> Compiled {
     let mut compiled = Compiled::default();
     for service in cx.services() {
-        let rule = cx.rule(service);
+        let rule = cx.rule(service).map(|rule| &**rule);
         for port in service.ports.iter().filter(|port| port.protocol.has_clusters()) {
             compiled.add(cx, &Upstream { service, port, rule, subset: None });
             for subset in rule.map(|rule| rule.subsets.as_slice()).unwrap_or_default() {
@@ -86,7 +86,8 @@ impl Compiled {
         };
         if assigned {
             let labels = upstream.subset.map(|subset| &subset.labels);
-            let assignment = endpoints::compile(&name, upstream.port, labels, &policy);
+            let found = cx.endpoints(upstream.service, upstream.port);
+            let assignment = endpoints::compile(&name, found, labels, &policy);
             self.endpoints.entry(name.clone()).or_insert(assignment);
         }
         self.clusters.entry(name).or_insert_with(|| Resource::new(cluster, upstream.origins()));
@@ -115,10 +116,10 @@ impl Upstream<'_> {
                 cluster.eds_cluster_config =
                     Some(cluster::EdsClusterConfig { eds_config: Some(message::ads()), service_name: name.to_owned() });
             }
-            dns @ (Discovery::Dns | Discovery::DnsRoundRobin) => {
+            dns @ (Discovery::Dns | Discovery::DnsRoundRobin | Discovery::DynamicDns) => {
                 let labels = self.subset.map(|subset| &subset.labels);
                 let own_name;
-                let mut chosen = endpoints::select(self.port, labels, policy);
+                let mut chosen = endpoints::select(cx.endpoints(self.service, self.port), labels, policy);
                 if self.resolves_itself() {
                     let target = self.port.target.unwrap_or(self.port.number);
                     own_name = endpoints::of_host(&self.service.host, target, &self.service.origin);

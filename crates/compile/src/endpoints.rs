@@ -12,16 +12,16 @@ use lateen_xds::{Origin, Part, Resource};
 
 use crate::message;
 use crate::policy::Policy;
-use crate::world::services::{Address, Endpoint, Health, Locality, ServicePort};
+use crate::world::services::{Address, Endpoint, Health, Locality};
 
-/// The assignment of one cluster: the endpoints of `port` that carry `labels`, grouped by locality.
+/// The assignment of one cluster: the endpoints that carry `labels`, grouped by locality.
 pub(crate) fn compile(
     cluster: &str,
-    port: &ServicePort,
+    endpoints: &[Endpoint],
     labels: Option<&BTreeMap<String, String>>,
     policy: &Policy<'_>,
 ) -> Resource<ClusterLoadAssignment> {
-    let chosen = select(port, labels, policy);
+    let chosen = select(endpoints, labels, policy);
     let mut origins: Vec<(Part, Origin)> = Vec::new();
     for endpoint in &chosen {
         let origin = (Part::Whole, (*endpoint.origin).clone());
@@ -35,12 +35,12 @@ pub(crate) fn compile(
 /// The endpoints that belong to a cluster. Unhealthy ones are sent along, for arithmetic of localities, unless
 /// the policy asks for a share of healthy ones: panic mode could then use them.
 pub(crate) fn select<'a>(
-    port: &'a ServicePort,
+    endpoints: &'a [Endpoint],
     labels: Option<&BTreeMap<String, String>>,
     policy: &Policy<'_>,
 ) -> Vec<&'a Endpoint> {
     let healthy_only = policy.min_health_percent() > 0;
-    port.endpoints
+    endpoints
         .iter()
         .filter(|endpoint| labels.is_none_or(|labels| endpoint.has_labels(labels)))
         .filter(|endpoint| !healthy_only || endpoint.health != Health::Unhealthy)
@@ -103,6 +103,7 @@ pub(crate) fn of_host(host: &str, port: u32, origin: &Arc<Origin>) -> Endpoint {
         locality: Locality::default(),
         weight: 1,
         health: Health::Healthy,
+        has_mesh_tls: false,
         workload: Arc::default(),
         origin: origin.clone(),
     }

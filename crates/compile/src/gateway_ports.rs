@@ -50,7 +50,7 @@ pub(crate) fn merge<'a>(cx: &Context<'a>) -> Vec<HttpPort<'a>> {
             };
             let bound: BoundPort = (server.bind.clone(), resolve(cx, server.number));
             // A server with a `tls` block, be it only for the redirect, owns its hosts on the port.
-            if server.has_tls {
+            if server.tls.is_some() {
                 let taken = hosts_with_tls.entry(bound.clone()).or_default();
                 let hosts: Vec<String> = server.hosts.iter().map(ToString::to_string).collect();
                 if hosts.iter().any(|host| taken.contains(host)) {

@@ -34,7 +34,7 @@ pub(crate) fn compile(cx: &Context<'_>) -> BTreeMap<Arc<str>, Resource<Listener>
     let listeners = match (cx.scope.role, cx.scope.interception) {
         (Role::Gateway, _) => gateway(cx),
         (Role::Sidecar, Interception::None) => addressed(cx),
-        (Role::Sidecar, Interception::Redirect) => redirected(cx),
+        (Role::Sidecar, _) => redirected(cx),
     };
     listeners.into_iter().map(|listener| (listener.message.name.as_str().into(), listener)).collect()
 }
@@ -167,7 +167,7 @@ fn http_chain(cx: &Context<'_>, listener: &str, routes: String, absolute_urls: b
 
 fn passthrough_chain(cx: &Context<'_>, name: &str) -> FilterChain {
     let cluster = match cx.world.mesh().outbound_traffic_policy {
-        OutboundTrafficPolicy::AllowAny => names::PASSTHROUGH_CLUSTER,
+        OutboundTrafficPolicy::AllowAny | OutboundTrafficPolicy::AllowAnyDynamicDns => names::PASSTHROUGH_CLUSTER,
         OutboundTrafficPolicy::RegistryOnly => names::BLACK_HOLE_CLUSTER,
     };
     FilterChain { name: name.to_owned(), filters: vec![tcp_filter(cx, cluster)], ..Default::default() }

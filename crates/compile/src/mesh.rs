@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lateen_config::{
-    Diagnostic, HttpRetry, MeshConfig, MeshH2UpgradePolicy, NormalizationType, Object, OutboundTrafficPolicyMode,
-    TcpKeepalive, TrafficPolicy, mesh_of_config_map,
+    Diagnostic, HttpRetry, InboundTrafficPolicyMode, LocalityLbSetting, MeshConfig, MeshH2UpgradePolicy, MeshTls,
+    NormalizationType, Object, OutboundTrafficPolicyMode, TcpKeepalive, TrafficPolicy, mesh_of_config_map,
 };
 
 /// Mesh-wide settings. `Mesh::default()` is what Istio does when nothing is configured.
@@ -42,6 +42,21 @@ pub struct Mesh {
     pub path_normalization: PathNormalization,
     /// Port of `virtualOutbound`.
     pub outbound_port: u16,
+    /// Port of `virtualInbound`.
+    pub inbound_port: u16,
+    /// Whether requests to a workload are sent on to the loopback address (`inboundTrafficPolicy: LOCALHOST`) rather
+    /// than to the address that they were sent to.
+    pub inbound_to_loopback: bool,
+    /// Whether mutual TLS is used wherever both sides can, without a DestinationRule that asks for it.
+    pub auto_mtls: bool,
+    /// Trust domain of the mesh's certificates, then further ones that are trusted.
+    pub trust_domains: Vec<String>,
+    /// Bounds of TLS between workloads of the mesh.
+    pub mesh_tls: MeshTls,
+    /// Bounds of TLS to and from other parties.
+    pub tls_defaults: MeshTls,
+    /// Preference for near workloads of services that say nothing else.
+    pub locality_lb_setting: LocalityLbSetting,
     /// Visibility of Services and ServiceEntries that name none.
     pub default_service_export_to: Vec<String>,
     /// Visibility of VirtualServices that name none.
@@ -57,6 +72,8 @@ pub enum OutboundTrafficPolicy {
     AllowAny,
     /// They are answered 502 (HTTP) or reset (TCP).
     RegistryOnly,
+    /// The host that an HTTP request names is resolved; bytes are forwarded to where the client wanted to go.
+    AllowAnyDynamicDns,
 }
 
 /// One access log, written for every request and connection.
@@ -123,9 +140,8 @@ impl Mesh {
             cluster_domain: CLUSTER_DOMAIN.into(),
             outbound_traffic_policy: match config.outbound_traffic_policy.mode {
                 OutboundTrafficPolicyMode::RegistryOnly => OutboundTrafficPolicy::RegistryOnly,
-                OutboundTrafficPolicyMode::AllowAny | OutboundTrafficPolicyMode::AllowAnyDynamicDns => {
-                    OutboundTrafficPolicy::AllowAny
-                }
+                OutboundTrafficPolicyMode::AllowAny => OutboundTrafficPolicy::AllowAny,
+                OutboundTrafficPolicyMode::AllowAnyDynamicDns => OutboundTrafficPolicy::AllowAnyDynamicDns,
             },
             access_log: text(&config.access_log_file).map(|file| AccessLog {
                 file,
@@ -151,6 +167,17 @@ impl Mesh {
                 NormalizationType::DecodeAndMergeSlashes => PathNormalization::DecodeAndMergeSlashes,
             },
             outbound_port: u16::try_from(config.proxy_listen_port).unwrap_or(DEFAULT_OUTBOUND_PORT),
+            inbound_port: u16::try_from(config.proxy_inbound_listen_port).unwrap_or(DEFAULT_INBOUND_PORT),
+            inbound_to_loopback: config.inbound_traffic_policy.mode == InboundTrafficPolicyMode::Localhost,
+            auto_mtls: config.enable_auto_mtls,
+            trust_domains: std::iter::once(&config.trust_domain)
+                .chain(&config.trust_domain_aliases)
+                .filter(|domain| !domain.is_empty())
+                .cloned()
+                .collect(),
+            mesh_tls: config.mesh_mtls.clone(),
+            tls_defaults: config.tls_defaults.clone(),
+            locality_lb_setting: config.locality_lb_setting.clone(),
             default_service_export_to: config.default_service_export_to.clone(),
             default_virtual_service_export_to: config.default_virtual_service_export_to.clone(),
             default_destination_rule_export_to: config.default_destination_rule_export_to.clone(),
@@ -177,6 +204,9 @@ const CLUSTER_DOMAIN: &str = "cluster.local";
 
 /// Port of `virtualOutbound` where the configured one is none.
 const DEFAULT_OUTBOUND_PORT: u16 = 15001;
+
+/// Port of `virtualInbound` where the configured one is none.
+const DEFAULT_INBOUND_PORT: u16 = 15006;
 
 #[cfg(test)]
 mod tests {

@@ -14,6 +14,7 @@ use crate::context::Context;
 use crate::gateway_ports::{self, HttpPort};
 use crate::host;
 use crate::names;
+use crate::world::virtual_services::VirtualService;
 
 /// The route configurations of a gateway by name.
 pub(crate) fn compile(cx: &Context<'_>) -> BTreeMap<Arc<str>, Resource<RouteConfiguration>> {
@@ -38,8 +39,8 @@ struct Gathered {
     origins: Vec<Arc<Origin>>,
 }
 
-/// A VirtualService as it is used by one Gateway: (name of the Gateway, index of the VirtualService).
-type Source = (String, usize);
+/// A VirtualService as it is used by one Gateway: (name of the Gateway, identity of the VirtualService).
+type Source = (String, *const VirtualService);
 
 fn compile_port(cx: &Context<'_>, port: &HttpPort<'_>, name: &str) -> Resource<RouteConfiguration> {
     let mut hosts: BTreeMap<String, Gathered> = BTreeMap::new();
@@ -53,7 +54,7 @@ fn compile_port(cx: &Context<'_>, port: &HttpPort<'_>, name: &str) -> Resource<R
             if common.is_empty() {
                 continue;
             }
-            let source: Source = (gateway_name.clone(), virtual_service.index);
+            let source: Source = (gateway_name.clone(), std::sync::Arc::as_ptr(virtual_service));
             let routes = compiled.entry(source.clone()).or_insert_with(|| {
                 let listener = Listener::Gateway { port: server.number, name: &gateway_name };
                 virtual_service::compile(cx, virtual_service, listener).into()
@@ -66,7 +67,7 @@ fn compile_port(cx: &Context<'_>, port: &HttpPort<'_>, name: &str) -> Resource<R
                     routes: Vec::new(),
                     origins: Vec::new(),
                 });
-                gathered.require_tls |= server.https_redirect;
+                gathered.require_tls |= server.redirects_to_https();
                 gathered.sources.push(source.clone());
                 gathered.routes.extend(routes.iter().cloned());
                 if !gathered.origins.contains(&virtual_service.origin) {
@@ -74,7 +75,7 @@ fn compile_port(cx: &Context<'_>, port: &HttpPort<'_>, name: &str) -> Resource<R
                 }
             }
         }
-        if server.https_redirect {
+        if server.redirects_to_https() {
             // Hosts of the server that no VirtualService takes redirect too.
             for host in &server.hosts {
                 hosts.entry(host.host.to_ascii_lowercase()).or_insert_with(|| Gathered {

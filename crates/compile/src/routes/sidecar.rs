@@ -55,7 +55,7 @@ pub(crate) fn compile(cx: &Context<'_>) -> BTreeMap<Arc<str>, Resource<RouteConf
 fn catch_all(cx: &Context<'_>) -> CatchAll {
     match (cx.scope.interception, cx.world.mesh().outbound_traffic_policy) {
         (Interception::None, _) | (_, OutboundTrafficPolicy::RegistryOnly) => CatchAll::BlockAll,
-        (Interception::Redirect, OutboundTrafficPolicy::AllowAny) => CatchAll::AllowAny,
+        (_, OutboundTrafficPolicy::AllowAny | OutboundTrafficPolicy::AllowAnyDynamicDns) => CatchAll::AllowAny,
     }
 }
 
@@ -74,6 +74,7 @@ fn drafts(cx: &Context<'_>, port: u32) -> Vec<Draft> {
     let candidates: Vec<&VirtualService> = cx
         .world
         .virtual_services(MESH, &cx.scope.namespace)
+        .map(|virtual_service| &**virtual_service)
         .filter(|virtual_service| port == 80 || services.any_overlap(virtual_service))
         .collect();
     let most_specific = MostSpecific::build(&candidates);
@@ -134,7 +135,7 @@ impl<'a> Services<'a> {
         let by_host: BTreeMap<&str, &Service> = cx
             .services()
             .filter(|service| service.port(port).is_some_and(|port| port.protocol.is_routed_as_http()))
-            .map(|service| (&*service.host, service))
+            .map(|service| (&*service.host, &**service))
             .collect();
         let wildcards = by_host.keys().copied().filter(|host| host::is_wildcard(host)).collect();
         Services { by_host, wildcards }

@@ -113,7 +113,7 @@ fn applies(
 fn compile_rule(
     cx: &Context<'_>,
     virtual_service: &VirtualService,
-    rule: &Rule,
+    rule: &Rule<HttpRoute>,
     request: Option<(usize, &HttpMatchRequest)>,
     listener: Listener<'_>,
 ) -> Option<CompiledRoute> {

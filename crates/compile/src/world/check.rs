@@ -4,19 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use lateen_config::Gateway;
 use lateen_config::{Destination, HttpRoute, VirtualService};
 use lateen_config::{DestinationRule, LoadBalancerPolicy, LoadBalancerSettings, SimpleLb, TrafficPolicy};
 use lateen_config::{Diagnostic, Object};
 
 use super::World;
 use super::destination_rules::Client;
-use super::objects::Objects;
 use super::services::Service;
 use crate::access_log;
 use crate::host;
 use crate::mesh::AccessLogEncoding;
-use crate::protocol::Protocol;
 use crate::routes::is_claim;
 
 /// A reference to something that does not exist: the code of Istio's analysis.
@@ -32,41 +29,22 @@ const NO_WEIGHT: &str = "LTN0103";
 const MESH_SETTING: &str = "LTN0102";
 
 /// Looks at everything. The findings are in the order of kinds and, within one, of age.
-pub(crate) fn run(world: &World, objects: &Objects<'_>) -> Vec<Diagnostic> {
+pub(crate) fn run(world: &World) -> Vec<Diagnostic> {
     let mut hosts: BTreeMap<&str, &Service> = BTreeMap::new();
-    for service in &world.services {
+    for service in world.services() {
         hosts.entry(&service.host).or_insert(service);
     }
     let gateways = world.gateways.iter().map(|gateway| gateway.full_name()).collect();
     let mut check = Check { world, hosts, gateways, findings: Vec::new() };
     check.mesh();
-    for (object, spec) in &objects.virtual_services {
+    let inputs = &world.inputs;
+    for (object, spec) in &inputs.virtual_services.objects().virtual_services {
         check.virtual_service(object, spec);
     }
-    for (object, spec) in &objects.destination_rules {
+    for (object, spec) in &inputs.destination_rules.objects().destination_rules {
         check.destination_rule(object, spec);
     }
-    for (object, spec) in &objects.gateways {
-        check.gateway(object, spec);
-    }
-    for (object, service) in &objects.services {
-        for (index, port) in service.ports.iter().enumerate() {
-            let protocol = Protocol::of_service_port(
-                port.protocol.as_deref().unwrap_or_default(),
-                port.name.as_deref().unwrap_or_default(),
-                port.app_protocol.as_deref(),
-                port.port,
-            );
-            check.service_port(object, index, port.port, protocol);
-        }
-    }
-    for (object, entry) in &objects.service_entries {
-        for (index, port) in entry.ports.iter().enumerate() {
-            let protocol = port.protocol.as_deref().and_then(Protocol::parse).unwrap_or(Protocol::Auto);
-            check.service_port(object, index, port.number, protocol);
-        }
-    }
-    for object in &objects.others {
+    for object in &inputs.others.objects().others {
         check.other(object);
     }
     check.findings
@@ -254,23 +232,6 @@ impl Check<'_> {
         }
         for (path, what) in blocks {
             self.not_compiled(object, &path, what);
-        }
-    }
-
-    fn gateway(&mut self, object: &Arc<Object>, spec: &Gateway) {
-        for (index, server) in spec.servers.iter().enumerate() {
-            let protocol = Protocol::parse(&server.port.protocol);
-            if !protocol.is_some_and(Protocol::is_http) {
-                let what = format!("a server of protocol {} is", server.port.protocol);
-                self.not_compiled(object, &format!("spec.servers[{index}].port.protocol"), &what);
-            }
-        }
-    }
-
-    fn service_port(&mut self, object: &Arc<Object>, index: usize, number: u32, protocol: Protocol) {
-        if !protocol.is_routed_as_http() && protocol.has_clusters() {
-            let what = format!("a listener for port {number}, which does not speak HTTP, is");
-            self.not_compiled(object, &format!("spec.ports[{index}]"), &what);
         }
     }
 

@@ -7,12 +7,15 @@ use std::sync::Arc;
 use lateen_config::TrafficPolicy;
 use lateen_xds::Origin;
 
+use super::objects::Typed;
 use super::services::includes;
 use super::visibility::Visibility;
+use super::{origin, origin_of_rule};
 use crate::host;
+use crate::mesh::Mesh;
 
 /// A rule, possibly merged from several objects for one host.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct DestinationRule {
     /// Fully qualified host, lower-case; may be a wildcard.
     pub host: Arc<str>,
@@ -35,7 +38,7 @@ pub struct DestinationRule {
 }
 
 /// A named part of a host's endpoints.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Subset {
     /// Its name.
     pub name: Arc<str>,
@@ -48,6 +51,39 @@ pub struct Subset {
 }
 
 impl DestinationRule {
+    /// Resolves the names of an object. Of several subsets with one name the first stays.
+    fn build((object, spec): Typed<'_, lateen_config::DestinationRule>, mesh: &Mesh) -> DestinationRule {
+        let namespace = object.metadata.namespace.clone();
+        let workload_selector = spec.workload_selector.as_ref().map(|selector| selector.match_labels.clone());
+        let visibility = match workload_selector {
+            // A rule for chosen workloads is private by nature.
+            Some(_) => Visibility::build(&[".".to_owned()], &[], &namespace),
+            None => Visibility::build(&spec.export_to, &mesh.default_destination_rule_export_to, &namespace),
+        };
+        let mut subsets: Vec<Subset> = Vec::with_capacity(spec.subsets.len());
+        for (index, subset) in spec.subsets.iter().enumerate() {
+            if subsets.iter().all(|known| *known.name != *subset.name) {
+                subsets.push(Subset {
+                    name: subset.name.as_str().into(),
+                    labels: subset.labels.clone(),
+                    traffic_policy: subset.traffic_policy.clone(),
+                    origin: origin_of_rule(object, format!("subsets[{index}]"), subset.at),
+                });
+            }
+        }
+        DestinationRule {
+            host: host::resolve(&spec.host, &namespace, &mesh.cluster_domain),
+            name: object.metadata.name.clone(),
+            workload_selector,
+            visibility,
+            traffic_policy: spec.traffic_policy.clone(),
+            subsets,
+            origin: origin(object),
+            merged: Vec::new(),
+            namespace,
+        }
+    }
+
     /// The subset with this name.
     pub fn subset(&self, name: &str) -> Option<&Subset> {
         self.subsets.iter().find(|subset| &*subset.name == name)
@@ -69,8 +105,8 @@ pub(crate) struct DestinationRules {
 /// The rules of one namespace by host.
 #[derive(Debug, Default)]
 struct Hosts {
-    exact: BTreeMap<Arc<str>, Vec<DestinationRule>>,
-    wildcard: BTreeMap<Arc<str>, Vec<DestinationRule>>,
+    exact: BTreeMap<Arc<str>, Vec<Arc<DestinationRule>>>,
+    wildcard: BTreeMap<Arc<str>, Vec<Arc<DestinationRule>>>,
 }
 
 /// Who asks for a rule.
@@ -81,17 +117,21 @@ pub(crate) struct Client<'a> {
 }
 
 impl DestinationRules {
-    /// Indexes rules that are sorted by precedence: those with a workload selector first, then oldest first.
-    pub(crate) fn build(rules: Vec<DestinationRule>, root_namespace: &Arc<str>) -> DestinationRules {
-        let mut index = DestinationRules { root_namespace: root_namespace.clone(), ..Default::default() };
+    /// Resolves and indexes objects that are sorted by age. Rules for some workloads come before those for all.
+    pub(crate) fn build(objects: &[Typed<'_, lateen_config::DestinationRule>], mesh: &Mesh) -> DestinationRules {
+        let mut rules: Vec<DestinationRule> =
+            objects.iter().map(|(object, spec)| DestinationRule::build((object, spec), mesh)).collect();
+        rules.sort_by_key(|rule| rule.workload_selector.is_none());
+        let mut index = DestinationRules { root_namespace: mesh.root_namespace.clone(), ..Default::default() };
         for rule in rules {
             let namespace = rule.namespace.clone();
+            let rule = Arc::new(rule);
             if rule.visibility.includes(&namespace) {
                 index.local.entry(namespace.clone()).or_default().add(rule.clone());
             }
             if rule.visibility.leaves(&namespace) {
                 index.exported.entry(namespace).or_default().add(rule);
-            } else if namespace == *root_namespace && rule.visibility.is_private_to(&namespace) {
+            } else if namespace == mesh.root_namespace && rule.visibility.is_private_to(&namespace) {
                 index.root_local.add(rule);
             }
         }
@@ -105,7 +145,7 @@ impl DestinationRules {
         service: &str,
         service_namespace: &str,
         client: &Client<'_>,
-    ) -> Option<&DestinationRule> {
+    ) -> Option<&Arc<DestinationRule>> {
         let own = if *client.namespace == *self.root_namespace {
             Some(&self.root_local)
         } else {
@@ -120,7 +160,7 @@ impl DestinationRules {
 impl Hosts {
     /// Rules for the same host, selector and visibility are one rule: subsets with new names are added, and the
     /// first policy stays.
-    fn add(&mut self, rule: DestinationRule) {
+    fn add(&mut self, rule: Arc<DestinationRule>) {
         let by_host = if host::is_wildcard(&rule.host) { &mut self.wildcard } else { &mut self.exact };
         let rules = by_host.entry(rule.host.clone()).or_default();
         let same = rules
@@ -128,30 +168,31 @@ impl Hosts {
             .find(|known| known.workload_selector == rule.workload_selector && known.visibility == rule.visibility);
         match same {
             Some(known) => {
-                for subset in rule.subsets {
+                let known = Arc::make_mut(known);
+                for subset in &rule.subsets {
                     if known.subset(&subset.name).is_none() {
-                        known.subsets.push(subset);
+                        known.subsets.push(subset.clone());
                     }
                 }
                 if known.traffic_policy.is_none() {
-                    known.traffic_policy = rule.traffic_policy;
+                    known.traffic_policy = rule.traffic_policy.clone();
                 }
-                known.merged.push(rule.origin);
+                known.merged.push(rule.origin.clone());
             }
             None => rules.push(rule),
         }
     }
 
-    fn lookup(&self, service: &str, client: &Client<'_>) -> Option<&DestinationRule> {
+    fn lookup(&self, service: &str, client: &Client<'_>) -> Option<&Arc<DestinationRule>> {
         select(self.most_specific(service)?, client)
     }
 
-    fn lookup_visible(&self, service: &str, client: &Client<'_>) -> Option<&DestinationRule> {
+    fn lookup_visible(&self, service: &str, client: &Client<'_>) -> Option<&Arc<DestinationRule>> {
         let rule = self.lookup(service, client)?;
         rule.visibility.includes(client.namespace).then_some(rule)
     }
 
-    fn most_specific(&self, service: &str) -> Option<&Vec<DestinationRule>> {
+    fn most_specific(&self, service: &str) -> Option<&Vec<Arc<DestinationRule>>> {
         self.exact.get(service).or_else(|| {
             self.wildcard
                 .iter()
@@ -163,7 +204,7 @@ impl Hosts {
 }
 
 /// Of the rules for one host: the first whose selector matches the client's workload, else the last without one.
-fn select<'a>(rules: &'a [DestinationRule], client: &Client<'_>) -> Option<&'a DestinationRule> {
+fn select<'a>(rules: &'a [Arc<DestinationRule>], client: &Client<'_>) -> Option<&'a Arc<DestinationRule>> {
     rules
         .iter()
         .find(|rule| match (&rule.workload_selector, client.labels) {
