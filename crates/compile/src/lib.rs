@@ -31,6 +31,7 @@ mod policy;
 mod protocol;
 mod routes;
 mod scope;
+mod tls;
 pub mod world;
 
 pub use access_log::{DEFAULT_JSON_FORMAT, DEFAULT_TEXT_FORMAT};
