@@ -22,6 +22,7 @@ mod endpoints;
 mod gateway_ports;
 mod hcm;
 pub mod host;
+mod inbound;
 mod listeners;
 mod local;
 mod mesh;

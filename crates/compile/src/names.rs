@@ -10,6 +10,12 @@ pub const BLACK_HOLE_CLUSTER: &str = "BlackHoleCluster";
 /// Cluster that forwards to the connection's original destination.
 pub const PASSTHROUGH_CLUSTER: &str = "PassthroughCluster";
 
+/// Cluster that forwards redirected connections to ports of the workload that no service names.
+pub const INBOUND_PASSTHROUGH_CLUSTER: &str = "InboundPassthroughCluster";
+
+/// Cluster that resolves the host that each request names, for hosts that nobody else knows.
+pub const ALLOW_ANY_DYNAMIC_DNS_CLUSTER: &str = "AllowAnyDynamicDNSCluster";
+
 /// Cluster name of a route whose destination names no host at all; never defined, so requests get 503.
 pub const UNKNOWN_SERVICE: &str = "UnknownService";
 
@@ -60,6 +66,31 @@ pub fn parse_outbound_cluster(name: &str) -> Option<OutboundCluster<'_>> {
     let subset = parts.next()?;
     let host = parts.next()?;
     (!host.is_empty()).then_some(OutboundCluster { port, subset, host })
+}
+
+/// The name that mutual TLS asks for, and that of the clusters of gateways which pass such connections through:
+/// `outbound_.<port>_.<subset>_.<host>`.
+pub fn server_name(port: u32, subset: &str, host: &str) -> String {
+    format!("outbound_.{port}_.{subset}_.{host}")
+}
+
+/// Reads the name that mutual TLS asks for back; `None` for names of any other form.
+pub fn parse_server_name(name: &str) -> Option<OutboundCluster<'_>> {
+    let mut parts = name.strip_prefix("outbound_.")?.splitn(3, "_.");
+    let port = parts.next()?.parse().ok()?;
+    let subset = parts.next()?;
+    let host = parts.next()?;
+    (!host.is_empty()).then_some(OutboundCluster { port, subset, host })
+}
+
+/// `inbound|<port of the workload>||`: the cluster of a port of a sidecar's own workload, and its route configuration.
+pub fn inbound_cluster(port: u32) -> String {
+    format!("inbound|{port}||")
+}
+
+/// Reads an inbound cluster's name back; `None` for names of any other form.
+pub fn parse_inbound_cluster(name: &str) -> Option<u32> {
+    name.strip_prefix("inbound|")?.strip_suffix("||")?.parse().ok()
 }
 
 /// A name inside statistics: Istio ends it with `;` so that a tag extractor finds where it stops.
@@ -129,6 +160,9 @@ mod tests {
         ] {
             let name = outbound_cluster(port, subset, host);
             assert_eq!(parse_outbound_cluster(&name), Some(OutboundCluster { port, subset, host }));
+            let name = server_name(port, subset, host);
+            assert_eq!(parse_server_name(&name), Some(OutboundCluster { port, subset, host }));
+            assert_eq!(parse_outbound_cluster(&name), None);
         }
     }
 
@@ -145,6 +179,17 @@ mod tests {
         ] {
             assert_eq!(parse_outbound_cluster(name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn an_inbound_cluster_name_reads_back() {
+        assert_eq!(inbound_cluster(9080), "inbound|9080||");
+        assert_eq!(parse_inbound_cluster("inbound|9080||"), Some(9080));
+        for name in [INBOUND_PASSTHROUGH_CLUSTER, "inbound|9080|http|a", "outbound|9080||a"] {
+            assert_eq!(parse_inbound_cluster(name), None, "{name}");
+        }
+        assert_eq!(server_name(80, "", "a.com"), "outbound_.80_._.a.com");
+        assert_eq!(parse_server_name("outbound_.80"), None);
     }
 
     #[test]
