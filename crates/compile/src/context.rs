@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use lateen_config::{Destination, OutboundTrafficPolicyMode};
 
-use crate::host::{self, MESH};
+use crate::host::MESH;
 use crate::mesh::OutboundTrafficPolicy;
 use crate::protocol::Protocol;
 use crate::scope::{Interception, Role, Scope};
@@ -128,12 +128,6 @@ impl<'a> Context<'a> {
         self.world.endpoints(service, port)
     }
 
-    /// Port numbers on which some service is routed as HTTP.
-    pub(crate) fn http_ports(&self) -> std::collections::BTreeSet<u32> {
-        let ports = self.services().flat_map(|service| &service.ports);
-        ports.filter(|port| port.protocol.is_routed_as_http()).map(|port| port.number).collect()
-    }
-
     /// The other names of a service.
     pub(crate) fn aliases_of(&self, host: &str) -> &[&'a Arc<Service>] {
         self.aliases.get(host).map(Vec::as_slice).unwrap_or_default()
@@ -213,13 +207,5 @@ impl<'a> Egress<'a> {
     /// The services that have a port with this number, by host.
     pub(crate) fn services_on(&self, port: u32) -> impl Iterator<Item = (&'a Arc<Service>, &'a ServicePort)> {
         self.services.values().filter_map(move |service| Some((*service, service.port(port)?)))
-    }
-
-    /// True when a host is a service of this listener, or a wildcard stands for one.
-    pub(crate) fn has_service(&self, name: &str) -> bool {
-        if host::is_wildcard(name) {
-            return self.services.keys().any(|service| host::overlaps(name, service));
-        }
-        self.services.contains_key(name)
     }
 }

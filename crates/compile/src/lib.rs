@@ -23,6 +23,8 @@ mod gateway_ports;
 mod hcm;
 pub mod host;
 mod inbound;
+mod istio_proxy;
+mod l4;
 mod listeners;
 mod local;
 mod mesh;
@@ -45,17 +47,22 @@ pub use world::World;
 use lateen_xds::XdsSet;
 
 use crate::context::Context;
+use crate::listeners::outbound::Plan;
 
 /// The configuration of one proxy. Endpoints and clusters first, then the routes that lead to them, then the
 /// listeners that use those.
 pub fn compile(world: &World, scope: &Scope) -> XdsSet {
     let cx = Context::new(world, scope);
     let upstreams = clusters::compile(&cx);
-    XdsSet {
-        endpoints: upstreams.endpoints,
-        clusters: upstreams.clusters,
-        routes: routes::compile(&cx),
-        listeners: listeners::compile(&cx),
-        ..XdsSet::default()
-    }
+    let (routes, listeners) = match scope.role {
+        Role::Gateway => {
+            let ports = gateway_ports::merge(&cx);
+            (routes::gateway::compile(&cx, &ports), listeners::of_gateway(&cx, &ports))
+        }
+        Role::Sidecar => {
+            let plan = Plan::build(&cx);
+            (routes::sidecar::compile(&cx, &plan), listeners::of_sidecar(&cx, &plan))
+        }
+    };
+    XdsSet { endpoints: upstreams.endpoints, clusters: upstreams.clusters, routes, listeners, ..XdsSet::default() }
 }

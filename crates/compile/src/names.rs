@@ -22,6 +22,9 @@ pub const UNKNOWN_SERVICE: &str = "UnknownService";
 /// Virtual host and route of a catch-all that forwards unknown hosts.
 pub const ALLOW_ANY: &str = "allow_any";
 
+/// Virtual host and route of a catch-all that forwards unknown hosts to the addresses of their names.
+pub const ALLOW_ANY_DYNAMIC_DNS: &str = "allow_any_dynamic_dns";
+
 /// Virtual host and route of a catch-all that answers unknown hosts with 502.
 pub const BLOCK_ALL: &str = "block_all";
 
@@ -36,6 +39,24 @@ pub const PASSTHROUGH_FILTER_CHAIN: &str = "PassthroughFilterChain";
 
 /// Listener that receives all redirected outbound connections.
 pub const VIRTUAL_OUTBOUND: &str = "virtualOutbound";
+
+/// Listener that receives all redirected inbound connections, and its chain for bytes to ports that nobody asked for.
+pub const VIRTUAL_INBOUND: &str = "virtualInbound";
+
+/// Filter chain of `virtualInbound` for connections to its own port.
+pub const INBOUND_BLACK_HOLE_CHAIN: &str = "virtualInbound-blackhole";
+
+/// Filter chain of `virtualInbound` for HTTP to ports that nobody asked for.
+pub const INBOUND_CATCH_ALL_HTTP_CHAIN: &str = "virtualInbound-catchall-http";
+
+/// Filter chain of `virtualOutbound` for connections to its own port.
+pub const OUTBOUND_BLACK_HOLE_CHAIN: &str = "virtualOutbound-blackhole";
+
+/// Filter chain of `virtualOutbound` for connections to unknown destinations.
+pub const OUTBOUND_CATCH_ALL_CHAIN: &str = "virtualOutbound-catchall-tcp";
+
+/// Filter chain of `virtualOutbound` for HTTP to unknown destinations, where the host of a request tells the way.
+pub const OUTBOUND_CATCH_ALL_HTTP_CHAIN: &str = "virtualOutbound-catchall-http";
 
 /// The parts of an outbound cluster's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +114,12 @@ pub fn parse_inbound_cluster(name: &str) -> Option<u32> {
     name.strip_prefix("inbound|")?.strip_suffix("||")?.parse().ok()
 }
 
+/// Cluster of a proxy to which a Sidecar sends requests for unknown hosts.
+pub(crate) fn egress_proxy_cluster(proxy: &lateen_config::Destination) -> String {
+    let port = proxy.port.as_ref().map_or(0, |port| port.number);
+    outbound_cluster(port, proxy.subset.as_deref().unwrap_or_default(), &proxy.host)
+}
+
 /// A name inside statistics: Istio ends it with `;` so that a tag extractor finds where it stops.
 pub fn stat_name(name: &str) -> String {
     format!("{name};")
@@ -106,6 +133,16 @@ pub fn listener(bind: &str, port: u32) -> String {
 /// Statistics prefix of an outbound or gateway connection manager: `outbound_<listener>;`.
 pub fn outbound_stat_prefix(listener: &str) -> String {
     stat_name(&format!("outbound_{listener}"))
+}
+
+/// Statistics prefix of an inbound connection manager: `inbound_<listener>;`.
+pub fn inbound_stat_prefix(listener: &str) -> String {
+    stat_name(&format!("inbound_{listener}"))
+}
+
+/// Virtual host of an inbound route configuration: `inbound|http|<service port>`.
+pub fn inbound_virtual_host(service_port: u32) -> String {
+    format!("inbound|http|{service_port}")
 }
 
 /// Route configuration of a sidecar's shared HTTP listener: the port alone.
@@ -128,6 +165,21 @@ pub fn parse_gateway_http_routes(name: &str) -> Option<(u32, Option<&str>)> {
     match rest.split_once('.') {
         Some((port, bind)) => Some((port.parse().ok()?, Some(bind))),
         None => Some((rest.parse().ok()?, None)),
+    }
+}
+
+/// Route configuration of a gateway's server that ends TLS: `https.<number>.<port name>.<gateway>.<namespace>`, plus
+/// `.<bind>` when the server binds one address. The number is that of the Gateway, not the port that is bound.
+pub fn gateway_https_routes(
+    number: u32,
+    port_name: &str,
+    gateway: &str,
+    namespace: &str,
+    bind: Option<&str>,
+) -> String {
+    match bind {
+        Some(bind) => format!("https.{number}.{port_name}.{gateway}.{namespace}.{bind}"),
+        None => format!("https.{number}.{port_name}.{gateway}.{namespace}"),
     }
 }
 

@@ -164,9 +164,10 @@ fn redirect_action(redirect: &HttpRedirect, listener: Listener<'_>) -> RedirectA
         Some(RedirectPort::FromRequestPort) => listener.port(),
         Some(RedirectPort::FromProtocolDefault) | None => 0,
     };
-    // The default port of a scheme is never written out. Plain HTTP listeners are the only ones so far.
+    // The default port of a scheme is never written out; without a scheme that of the listener counts.
     let default_port = match scheme {
         "https" => 443,
+        "" if listener.is_tls() => 443,
         _ => 80,
     };
     let path = match (redirect.prefix_rewrite.as_deref(), redirect.uri.as_deref()) {

@@ -1,5 +1,5 @@
-//! Where does a gateway send a request? One route configuration for each plain HTTP port: the VirtualServices
-//! bound to the Gateways on it, merged by host.
+//! Where does a gateway send a request? One route configuration for each plain HTTP port, and for each server that ends
+//! TLS: the VirtualServices bound to the Gateways on it, merged by host.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -11,21 +11,15 @@ use lateen_xds::{Origin, Resource};
 use super::table::{self, CatchAll, CompiledRoute, Draft};
 use super::virtual_service::{self, Listener};
 use crate::context::Context;
-use crate::gateway_ports::{self, HttpPort};
+use crate::gateway_ports::{GatewayPort, RouteGroup};
 use crate::host;
 use crate::names;
 use crate::world::virtual_services::VirtualService;
 
 /// The route configurations of a gateway by name.
-pub(crate) fn compile(cx: &Context<'_>) -> BTreeMap<Arc<str>, Resource<RouteConfiguration>> {
-    gateway_ports::merge(cx)
-        .iter()
-        .map(|port| {
-            let name = names::gateway_http_routes(port.port, port.bind.as_deref());
-            let table = compile_port(cx, port, &name);
-            (name.into(), table)
-        })
-        .collect()
+pub(crate) fn compile(cx: &Context<'_>, ports: &[GatewayPort<'_>]) -> BTreeMap<Arc<str>, Resource<RouteConfiguration>> {
+    let groups = ports.iter().flat_map(GatewayPort::route_groups);
+    groups.map(|group| (group.name.as_str().into(), compile_group(cx, &group))).collect()
 }
 
 /// The routes of one host while VirtualServices add to them.
@@ -42,10 +36,10 @@ struct Gathered {
 /// A VirtualService as it is used by one Gateway: (name of the Gateway, identity of the VirtualService).
 type Source = (String, *const VirtualService);
 
-fn compile_port(cx: &Context<'_>, port: &HttpPort<'_>, name: &str) -> Resource<RouteConfiguration> {
+fn compile_group(cx: &Context<'_>, group: &RouteGroup<'_>) -> Resource<RouteConfiguration> {
     let mut hosts: BTreeMap<String, Gathered> = BTreeMap::new();
     let mut compiled: BTreeMap<Source, Rc<[CompiledRoute]>> = BTreeMap::new();
-    for (gateway, server) in &port.servers {
+    for (gateway, server) in &group.servers {
         let gateway_name = gateway.full_name();
         for virtual_service in cx.world.virtual_services(&gateway_name, &cx.scope.namespace) {
             let offered = server.hosts_for(&virtual_service.namespace);
@@ -56,7 +50,7 @@ fn compile_port(cx: &Context<'_>, port: &HttpPort<'_>, name: &str) -> Resource<R
             }
             let source: Source = (gateway_name.clone(), std::sync::Arc::as_ptr(virtual_service));
             let routes = compiled.entry(source.clone()).or_insert_with(|| {
-                let listener = Listener::Gateway { port: server.number, name: &gateway_name };
+                let listener = Listener::Gateway { port: server.number, name: &gateway_name, is_tls: group.is_tls };
                 virtual_service::compile(cx, virtual_service, listener).into()
             });
             for host in common {
@@ -89,10 +83,10 @@ fn compile_port(cx: &Context<'_>, port: &HttpPort<'_>, name: &str) -> Resource<R
         }
     }
 
-    let whole = port.servers.iter().map(|(_, server)| (*server.origin).clone()).collect();
+    let whole = group.servers.iter().map(|(_, server)| (*server.origin).clone()).collect();
     let mut drafts = collapse(hosts);
     if drafts.is_empty() {
-        let number = port.servers.first().map_or(port.port, |(_, server)| server.number);
+        let number = group.servers.first().map_or(group.port, |(_, server)| server.number);
         drafts.push(Draft {
             name: names::blackhole_virtual_host(number),
             domains: vec!["*".to_owned()],
@@ -101,7 +95,7 @@ fn compile_port(cx: &Context<'_>, port: &HttpPort<'_>, name: &str) -> Resource<R
             origins: Vec::new(),
         });
     }
-    table::build(name, drafts, CatchAll::None, true, whole)
+    table::build(&group.name, drafts, CatchAll::None, true, whole)
 }
 
 /// Hosts with the same routes share a virtual host, which bears the name of the most specific of them. Routes

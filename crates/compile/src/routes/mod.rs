@@ -3,34 +3,23 @@
 
 mod actions;
 mod filters;
-mod gateway;
+pub(crate) mod gateway;
 mod hash;
 mod headers;
 mod matches;
 mod retries;
-mod sidecar;
+pub(crate) mod sidecar;
 mod table;
 mod virtual_service;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use lateen_xds::envoy::config::route::v3::{Decorator, Route, RouteAction, route, route_action};
 
-use lateen_xds::Resource;
-use lateen_xds::envoy::config::route::v3::{Decorator, Route, RouteAction, RouteConfiguration, route, route_action};
-
-use self::table::{CompiledRoute, every_path, no_timeout};
+pub(crate) use self::retries::inbound as inbound_retries;
+pub(crate) use self::table::every_path;
+use self::table::{CompiledRoute, no_timeout};
 use crate::context::Context;
 use crate::names;
-use crate::scope::Role;
 use crate::world::services::Service;
-
-/// The route configurations of a proxy by name.
-pub(crate) fn compile(cx: &Context<'_>) -> BTreeMap<Arc<str>, Resource<RouteConfiguration>> {
-    match cx.scope.role {
-        Role::Gateway => gateway::compile(cx),
-        Role::Sidecar => sidecar::compile(cx),
-    }
-}
 
 /// True for a header of a match that stands for a claim of a JWT: `@request.auth.claims.groups`, in any case.
 pub(crate) fn is_claim(header: &str) -> bool {

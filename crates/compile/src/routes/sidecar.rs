@@ -1,5 +1,5 @@
-//! Where does a sidecar send a request? One route configuration for each HTTP port of the services it sees, and
-//! one for the explicit HTTP proxy port that holds them all.
+//! Where does a sidecar send a request? One route configuration for each HTTP port of the services it sees, one for each
+//! service whose address is listened on, and one for the explicit HTTP proxy port that holds them all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -12,51 +12,78 @@ use lateen_xds::envoy::config::route::v3::RouteConfiguration;
 use super::default_route;
 use super::table::{self, CatchAll, CompiledRoute, Draft};
 use super::virtual_service::{self, Listener};
-use crate::context::Context;
-use crate::host::{self, MESH};
+use crate::context::{Context, Egress};
+use crate::host;
+use crate::listeners::outbound::{Plan, Table};
 use crate::mesh::OutboundTrafficPolicy;
 use crate::names;
-use crate::scope::Interception;
 use crate::world::services::{Registry, Service};
 use crate::world::virtual_services::VirtualService;
 
-/// The route configurations of a sidecar by name.
-pub(crate) fn compile(cx: &Context<'_>) -> BTreeMap<Arc<str>, Resource<RouteConfiguration>> {
-    let mut routes = BTreeMap::new();
-    let catch_all = catch_all(cx);
-    let mut everything = Vec::new();
-    let proxied = cx.scope.http_proxy_port.is_some();
-    let mut ports = cx.http_ports().clone();
-    if proxied {
-        // Hosts outside of every registry are routed on port 80, whether or not a service has it.
-        ports.insert(80);
-    }
-    for port in ports {
-        let drafts = drafts(cx, port);
-        if proxied {
-            everything.extend(drafts.iter().cloned().map(|draft| with_port(draft, port)));
+/// The route configurations of a sidecar by name: those that its listeners ask for.
+pub(crate) fn compile(cx: &Context<'_>, plan: &Plan<'_>) -> BTreeMap<Arc<str>, Resource<RouteConfiguration>> {
+    let mut routes: BTreeMap<Arc<str>, Resource<RouteConfiguration>> = BTreeMap::new();
+    for asked in plan.listeners.values().filter_map(|listener| listener.http) {
+        let name: Arc<str> = asked.name().into();
+        if routes.contains_key(&name) {
+            continue;
         }
-        let name = names::sidecar_routes(port);
-        let table = table::build(&name, drafts, catch_all, true, Vec::new());
-        if cx.http_ports().contains(&port) {
-            routes.insert(name.into(), table);
-        }
+        let table = match asked {
+            Table::Port { egress, port } => {
+                let drafts = cx.egress.get(egress).map(|egress| drafts(cx, egress, port)).unwrap_or_default();
+                table::build(&name, drafts, catch_all(cx), true, Vec::new())
+            }
+            Table::Service { egress, service, port } => {
+                let drafts = cx.egress.get(egress).map(|egress| drafts(cx, egress, port)).unwrap_or_default();
+                // The address told the service already, so any host will do.
+                let own = names::virtual_host(&service.host, port);
+                let drafts = drafts.into_iter().filter(|draft| draft.name == own);
+                let drafts = drafts.map(|draft| Draft { domains: vec!["*".to_owned()], ..draft }).collect();
+                table::build(&name, drafts, CatchAll::None, true, Vec::new())
+            }
+        };
+        routes.insert(name, table);
     }
-    if proxied {
-        // Here the port tells one service from another, so it takes part in the comparison.
-        let table = table::build(names::HTTP_PROXY_ROUTES, everything, catch_all, false, Vec::new());
-        routes.insert(names::HTTP_PROXY_ROUTES.into(), table);
+    if cx.scope.http_proxy_port.is_some() {
+        routes.insert(names::HTTP_PROXY_ROUTES.into(), http_proxy(cx));
     }
     routes
+}
+
+/// The hosts of all ports. Hosts outside of every registry are routed on port 80, whether or not a service has it.
+fn http_proxy(cx: &Context<'_>) -> Resource<RouteConfiguration> {
+    let mut drafts_of_all = Vec::new();
+    for egress in cx.egress.iter().filter(|egress| egress.port.is_none()) {
+        let ports = egress.services.values().flat_map(|service| &service.ports);
+        let mut ports: BTreeSet<u32> =
+            ports.filter(|port| port.protocol.is_routed_as_http()).map(|port| port.number).collect();
+        ports.insert(80);
+        for port in ports {
+            drafts_of_all.extend(drafts(cx, egress, port).into_iter().map(|draft| with_port(draft, port)));
+        }
+    }
+    // Here the port tells one service from another, so it takes part in the comparison.
+    table::build(names::HTTP_PROXY_ROUTES, drafts_of_all, catch_all(cx), false, Vec::new())
 }
 
 /// Forwarding to the original destination needs one: a client that addresses the proxy itself has none, so its
 /// unknown hosts are answered 502 whatever the policy.
 fn catch_all(cx: &Context<'_>) -> CatchAll {
-    match (cx.scope.interception, cx.world.mesh().outbound_traffic_policy) {
-        (Interception::None, _) | (_, OutboundTrafficPolicy::RegistryOnly) => CatchAll::BlockAll,
-        (_, OutboundTrafficPolicy::AllowAny | OutboundTrafficPolicy::AllowAnyDynamicDns) => CatchAll::AllowAny,
+    if cx.is_addressed() {
+        return CatchAll::BlockAll;
     }
+    match (cx.outbound_traffic_policy(), cx.egress_proxy()) {
+        (OutboundTrafficPolicy::RegistryOnly, _) => CatchAll::BlockAll,
+        (OutboundTrafficPolicy::AllowAny, Some(proxy)) => CatchAll::Forward(names::egress_proxy_cluster(proxy)),
+        (OutboundTrafficPolicy::AllowAny, None) => CatchAll::Forward(names::PASSTHROUGH_CLUSTER.to_owned()),
+        (OutboundTrafficPolicy::AllowAnyDynamicDns, _) => CatchAll::DynamicDns,
+    }
+}
+
+/// The routes of a listener of which nothing is known but that HTTP is spoken: those to unknown hosts.
+pub(crate) fn unknown_hosts(cx: &Context<'_>, name: &str) -> RouteConfiguration {
+    let table = table::build(name, Vec::new(), catch_all(cx), true, Vec::new());
+    Arc::unwrap_or_clone(table.message)
 }
 
 /// Domains as clients of an HTTP proxy write them: with the port, and without it for port 80.
@@ -69,12 +96,12 @@ fn with_port(draft: Draft, port: u32) -> Draft {
 }
 
 /// The virtual hosts of one port: those of VirtualServices first, then the services that none names.
-fn drafts(cx: &Context<'_>, port: u32) -> Vec<Draft> {
-    let services = Services::on(cx, port);
-    let candidates: Vec<&VirtualService> = cx
-        .world
-        .virtual_services(MESH, &cx.scope.namespace)
-        .map(|virtual_service| &**virtual_service)
+fn drafts(cx: &Context<'_>, egress: &Egress<'_>, port: u32) -> Vec<Draft> {
+    let services = Services::on(egress, port);
+    let candidates: Vec<&VirtualService> = egress
+        .virtual_services
+        .iter()
+        .map(|virtual_service| &***virtual_service)
         .filter(|virtual_service| port == 80 || services.any_overlap(virtual_service))
         .collect();
     let most_specific = MostSpecific::build(&candidates);
@@ -131,11 +158,11 @@ struct Hosts<'a> {
 }
 
 impl<'a> Services<'a> {
-    fn on(cx: &Context<'a>, port: u32) -> Services<'a> {
-        let by_host: BTreeMap<&str, &Service> = cx
-            .services()
-            .filter(|service| service.port(port).is_some_and(|port| port.protocol.is_routed_as_http()))
-            .map(|service| (&*service.host, &**service))
+    fn on(egress: &Egress<'a>, port: u32) -> Services<'a> {
+        let by_host: BTreeMap<&str, &Service> = egress
+            .services_on(port)
+            .filter(|(_, port)| port.protocol.is_routed_as_http())
+            .map(|(service, _)| (&*service.host, &**service))
             .collect();
         let wildcards = by_host.keys().copied().filter(|host| host::is_wildcard(host)).collect();
         Services { by_host, wildcards }

@@ -37,12 +37,14 @@ pub(crate) struct Draft {
 }
 
 /// What happens to requests that no virtual host names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum CatchAll {
     /// 404.
     None,
-    /// Forwarded to the original destination.
-    AllowAny,
+    /// Forwarded by a cluster: to the original destination, or to another proxy.
+    Forward(String),
+    /// Forwarded to the addresses of the name that the request gives.
+    DynamicDns,
     /// 502.
     BlockAll,
 }
@@ -110,19 +112,20 @@ pub(crate) fn every_path() -> RouteMatch {
 
 impl CatchAll {
     fn draft(self) -> Option<Draft> {
+        let forward = |cluster: String| {
+            route::Action::Route(RouteAction {
+                cluster_specifier: Some(route_action::ClusterSpecifier::Cluster(cluster)),
+                timeout: Some(prost_types::Duration::default()),
+                max_grpc_timeout: Some(prost_types::Duration::default()),
+                ..Default::default()
+            })
+        };
         let (name, action) = match self {
             CatchAll::None => return None,
-            CatchAll::AllowAny => (
-                names::ALLOW_ANY,
-                route::Action::Route(RouteAction {
-                    cluster_specifier: Some(route_action::ClusterSpecifier::Cluster(
-                        names::PASSTHROUGH_CLUSTER.to_owned(),
-                    )),
-                    timeout: Some(prost_types::Duration::default()),
-                    max_grpc_timeout: Some(prost_types::Duration::default()),
-                    ..Default::default()
-                }),
-            ),
+            CatchAll::Forward(cluster) => (names::ALLOW_ANY, forward(cluster)),
+            CatchAll::DynamicDns => {
+                (names::ALLOW_ANY_DYNAMIC_DNS, forward(names::ALLOW_ANY_DYNAMIC_DNS_CLUSTER.to_owned()))
+            }
             CatchAll::BlockAll => (
                 names::BLOCK_ALL,
                 route::Action::DirectResponse(DirectResponseAction { status: 502, ..Default::default() }),

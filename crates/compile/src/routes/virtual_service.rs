@@ -27,6 +27,8 @@ pub(crate) enum Listener<'a> {
         port: u32,
         /// `namespace/name` of the Gateway.
         name: &'a str,
+        /// Requests come over TLS.
+        is_tls: bool,
     },
 }
 
@@ -43,6 +45,11 @@ impl Listener<'_> {
             Listener::Sidecar { .. } => MESH,
             Listener::Gateway { name, .. } => name,
         }
+    }
+
+    /// True when requests come over TLS that ends here.
+    pub(crate) fn is_tls(&self) -> bool {
+        matches!(self, Listener::Gateway { is_tls: true, .. })
     }
 
     pub(crate) fn role(&self) -> Role {
