@@ -96,6 +96,9 @@ pub(crate) enum UnknownFields {
     Ignore,
 }
 
+/// Fields that are read so that files of old work, and that nobody should be led to.
+const OBSOLETE: [&str; 1] = ["websocketUpgrade"];
+
 /// Most problems of one object that are told one by one.
 pub(crate) const MAX_DIAGNOSTICS: usize = 100;
 
@@ -291,6 +294,7 @@ impl<'a> Decoder<'a> {
             return;
         }
         let names: Vec<String> = own.iter().chain(oneofs.iter().copied().flatten()).map(Field::written).collect();
+        let names: Vec<String> = names.into_iter().filter(|name| !OBSOLETE.contains(&name.as_str())).collect();
         let message = format!("unknown field `{}`", joined(&self.path, &entry.key));
         let known = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         let help = match closest(&entry.key, names.iter().map(String::as_str)) {

@@ -43,6 +43,10 @@ pub mod code {
     pub const DEPRECATED: &str = "IST0002";
     /// Istio's `SchemaValidationError`: an object that Istio refuses.
     pub const INVALID: &str = "IST0106";
+    /// Istio's `VirtualServiceUnreachableRule`: a rule that can never apply.
+    pub const UNREACHABLE_RULE: &str = "IST0130";
+    /// Istio's `VirtualServiceIneffectiveMatch`: a condition that earlier ones have already taken.
+    pub const INEFFECTIVE_MATCH: &str = "IST0131";
     /// Istio's `SchemaWarning`: an object that Istio takes with a warning.
     pub const QUESTIONABLE: &str = "IST0133";
 }

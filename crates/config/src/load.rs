@@ -345,10 +345,16 @@ fn read_spec(root: &Node, kind: Kind, cx: &mut Decoder<'_>) -> Option<Spec> {
         Kind::WorkloadGroup => Spec::WorkloadGroup(istio_spec(root, kind, cx)?),
         Kind::Sidecar => Spec::Sidecar(istio_spec(root, kind, cx)?),
         Kind::EnvoyFilter => Spec::EnvoyFilter(istio_spec(root, kind, cx)?),
+        Kind::ProxyConfig => Spec::ProxyConfig(istio_spec(root, kind, cx)?),
         Kind::PeerAuthentication => Spec::PeerAuthentication(istio_spec(root, kind, cx)?),
+        Kind::Telemetry => Spec::Telemetry(istio_spec(root, kind, cx)?),
         Kind::Service => Spec::Service(crate::k8s::service::ServiceRoot::decode(root, cx)?.spec.unwrap_or_default()),
         Kind::Endpoints => Spec::Endpoints(Decode::decode(root, cx)?),
         Kind::EndpointSlice => Spec::EndpointSlice(Decode::decode(root, cx)?),
+        Kind::Ingress => Spec::Ingress(crate::k8s::ingress::IngressRoot::decode(root, cx)?.spec.unwrap_or_default()),
+        Kind::IngressClass => {
+            Spec::IngressClass(crate::k8s::ingress::IngressClassRoot::decode(root, cx)?.spec.unwrap_or_default())
+        }
         Kind::Pod => Spec::Pod(Decode::decode(root, cx)?),
         Kind::Deployment => {
             Spec::Deployment(crate::k8s::pod::DeploymentRoot::decode(root, cx)?.spec.unwrap_or_default())
@@ -357,10 +363,8 @@ fn read_spec(root: &Node, kind: Kind, cx: &mut Decoder<'_>) -> Option<Spec> {
         Kind::Secret => Spec::Secret(Decode::decode(root, cx)?),
         Kind::Namespace => Spec::Namespace(Decode::decode(root, cx)?),
         Kind::Node => Spec::Node(Decode::decode(root, cx)?),
-        Kind::ProxyConfig
-        | Kind::RequestAuthentication
+        Kind::RequestAuthentication
         | Kind::AuthorizationPolicy
-        | Kind::Telemetry
         | Kind::WasmPlugin
         | Kind::ReplicaSet
         | Kind::StatefulSet

@@ -4,12 +4,17 @@
 //! report. What needs a second object (a host that nobody has) is not asked here.
 
 mod destination_rule;
+mod envoy_filter;
 mod gateway;
 mod http_route;
+mod ingress;
 mod locality;
 mod names;
+mod policies;
+mod reachability;
 mod service_entry;
 mod sidecar;
+mod telemetry;
 mod tls;
 mod traffic_policy;
 mod values;
@@ -36,6 +41,11 @@ pub(crate) fn validate(object: &Object, root: &Node) -> Vec<Diagnostic> {
         Spec::WorkloadEntry(content) => workload::check_entry(&mut rules, spec, content),
         Spec::WorkloadGroup(content) => workload::check_group(&mut rules, spec, content),
         Spec::Sidecar(content) => sidecar::check(&mut rules, spec, content),
+        Spec::EnvoyFilter(content) => envoy_filter::check(&mut rules, spec, content),
+        Spec::ProxyConfig(content) => policies::check_proxy_config(&mut rules, spec, content),
+        Spec::PeerAuthentication(content) => policies::check_peer_authentication(&mut rules, spec, content),
+        Spec::Telemetry(content) => telemetry::check(&mut rules, spec, content),
+        Spec::Ingress(content) => ingress::check(&mut rules, spec, content),
         _ => {}
     }
     rules.findings
