@@ -60,7 +60,10 @@ pub use k8s::node::*;
 pub use k8s::pod::*;
 pub use k8s::service::*;
 pub use kind::Kind;
-pub use load::{ParseOptions, Parsed, drop_duplicates, load, load_with, parse, parse_json, parse_with};
+pub use load::{
+    ParseOptions, Parsed, ParsedDocument, drop_duplicates, load, load_with, parse, parse_documents, parse_json,
+    parse_with,
+};
 pub use mesh::*;
 pub use metadata::{Metadata, OwnerReference};
 pub use object::{Object, Opaque, Source, Spec};

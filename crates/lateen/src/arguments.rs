@@ -38,6 +38,9 @@ pub(crate) enum Command {
     /// Print the Envoy configuration that YAML means
     #[command(after_help = COMPILE_EXAMPLES)]
     Compile(CompileArguments),
+    /// Check YAML, object by object, as Istio would
+    #[command(after_help = VALIDATE_EXAMPLES)]
+    Validate(ValidateArguments),
 }
 
 const RUN_EXAMPLES: &str = "Examples:
@@ -51,6 +54,14 @@ const COMPILE_EXAMPLES: &str = "Examples:
   lateen compile -f shop/ --as gateway                          xDS resources as JSON
   lateen compile -f shop/ --as sidecar --namespace shop
   lateen compile -f shop/ --as gateway -o envoy-bootstrap > envoy.json && envoy -c envoy.json";
+
+const VALIDATE_EXAMPLES: &str = "Examples:
+  lateen validate -f shop/                              every file of a folder
+  lateen validate -f routes.yaml -n shop                objects that name no namespace are in `shop`
+  kubectl get virtualservices -A -o yaml | lateen validate -f -
+  lateen validate -f shop/ -o json                      one entry per object, for other programs
+
+Exit code: 0 when everything is valid, 1 when something is not, 2 when something cannot be read.";
 
 /// Where the YAML is and how it is read.
 #[derive(Args, Clone, Debug)]
@@ -152,6 +163,20 @@ pub(crate) struct CompileArguments {
     pub(crate) access_log: Option<Switchable<String>>,
 }
 
+/// `lateen validate`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ValidateArguments {
+    /// YAML or JSON file, folder of such files, or `-` for standard input; may be given several times
+    #[arg(short = 'f', long = "file", value_name = "PATH", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Namespace of objects that name none
+    #[arg(short, long, value_name = "NAME", default_value = "default")]
+    pub(crate) namespace: String,
+    /// Form of the output
+    #[arg(short, long, value_enum, default_value_t = FormArgument::Text)]
+    pub(crate) output: FormArgument,
+}
+
 /// `lateen demo`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DemoArguments {
@@ -185,6 +210,15 @@ pub(crate) enum OutputArgument {
     Xds,
     /// A static bootstrap that real Envoy runs
     EnvoyBootstrap,
+}
+
+/// Forms of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FormArgument {
+    /// For people: problems on standard error, the result on standard output
+    Text,
+    /// For programs: one array on standard output
+    Json,
 }
 
 /// A setting that can be turned off.

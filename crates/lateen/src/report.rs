@@ -47,8 +47,15 @@ pub(crate) fn aside(text: &str) {
 
 /// Problems in full, each with its line of the file; the most severe last, next to the prompt. Infos are left out.
 pub(crate) fn diagnostics(diagnostics: &[Diagnostic], file: impl Fn(&str) -> Option<Arc<SourceFile>>) {
-    let mut shown: Vec<&Diagnostic> =
-        diagnostics.iter().filter(|diagnostic| diagnostic.severity > Severity::Info).collect();
+    render(diagnostics.iter().filter(|diagnostic| diagnostic.severity > Severity::Info).collect(), file);
+}
+
+/// The same with the infos.
+pub(crate) fn all_diagnostics(diagnostics: &[Diagnostic], file: impl Fn(&str) -> Option<Arc<SourceFile>>) {
+    render(diagnostics.iter().collect(), file);
+}
+
+fn render(mut shown: Vec<&Diagnostic>, file: impl Fn(&str) -> Option<Arc<SourceFile>>) {
     shown.sort_by_key(|diagnostic| diagnostic.severity);
     for diagnostic in shown {
         let source = diagnostic.location.as_ref().and_then(|location| file(&location.file));

@@ -3,6 +3,7 @@
 mod compile;
 mod demo;
 pub(crate) mod run;
+mod validate;
 
 use std::process::ExitCode;
 
@@ -16,6 +17,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Run(arguments) => run::run(arguments),
         Command::Demo(arguments) => demo::run(arguments),
         Command::Compile(arguments) => compile::run(arguments),
+        Command::Validate(arguments) => validate::run(&arguments),
     }
 }
 
