@@ -286,7 +286,7 @@ impl<'a> Decoder<'a> {
         let message = format!("`{}` is missing", joined(&self.path, &written));
         let diagnostic =
             Diagnostic::error(code::MISSING_FIELD, message).label(format!("`{written}` has to be given here"));
-        self.report(owner.at, owner.length, diagnostic);
+        self.within(&written, |cx| cx.report(owner.at, owner.length, diagnostic));
     }
 
     fn unknown_field(&mut self, entry: &Entry, type_name: &str, own: &[Field], oneofs: &[&[Field]]) {
@@ -304,7 +304,7 @@ impl<'a> Decoder<'a> {
         };
         let diagnostic =
             Diagnostic::error(code::UNKNOWN_FIELD, message).label(format!("{type_name} has no such field")).help(help);
-        self.report(entry.at, entry.length, diagnostic);
+        self.within(&entry.key, |cx| cx.report(entry.at, entry.length, diagnostic));
     }
 
     fn location(&self, at: Position, length: u32) -> Option<Location> {

@@ -9,6 +9,7 @@ mod gateway;
 mod http_route;
 mod ingress;
 mod locality;
+mod mesh;
 mod names;
 mod policies;
 mod reachability;
@@ -25,13 +26,16 @@ use std::fmt;
 
 use crate::decode::MAX_DIAGNOSTICS;
 use crate::diagnostic::{Diagnostic, Severity, code};
+use crate::mesh::MeshConfig;
+use crate::metadata::Metadata;
 use crate::node::{Node, Step};
 use crate::object::{Object, Spec};
-use crate::position::Location;
+use crate::position::{Location, SourceFile};
 
 /// What Istio refuses (`IST0106`) or warns of (`IST0133`).
 pub(crate) fn validate(object: &Object, root: &Node) -> Vec<Diagnostic> {
-    let mut rules = Rules { object, root, findings: Vec::new() };
+    let file = object.source.file.as_deref();
+    let mut rules = Rules { file, metadata: &object.metadata, root, findings: Vec::new() };
     let spec = At::ROOT.key("spec");
     match &object.spec {
         Spec::VirtualService(content) => virtual_service::check(&mut rules, spec, content),
@@ -48,6 +52,14 @@ pub(crate) fn validate(object: &Object, root: &Node) -> Vec<Diagnostic> {
         Spec::Ingress(content) => ingress::check(&mut rules, spec, content),
         _ => {}
     }
+    rules.findings
+}
+
+/// The same for settings of the mesh, which are no object.
+pub(crate) fn validate_mesh(file: &SourceFile, root: &Node, config: &MeshConfig) -> Vec<Diagnostic> {
+    let metadata = Metadata { namespace: config.root_namespace.as_str().into(), ..Metadata::default() };
+    let mut rules = Rules { file: Some(file), metadata: &metadata, root, findings: Vec::new() };
+    mesh::check(&mut rules, At::ROOT, config);
     rules.findings
 }
 
@@ -88,7 +100,8 @@ impl fmt::Display for At<'_> {
 /// Collects what the rules find in one object.
 #[derive(Debug)]
 struct Rules<'a> {
-    object: &'a Object,
+    file: Option<&'a SourceFile>,
+    metadata: &'a Metadata,
     root: &'a Node,
     findings: Vec<Diagnostic>,
 }
@@ -96,7 +109,7 @@ struct Rules<'a> {
 impl Rules<'_> {
     /// Namespace of the object.
     fn namespace(&self) -> &str {
-        &self.object.metadata.namespace
+        &self.metadata.namespace
     }
 
     /// Reports what Istio refuses. An empty help is none.
@@ -130,7 +143,7 @@ impl Rules<'_> {
         }
         let path = at.to_string();
         let (position, length) = self.root.locate(&path);
-        let location = self.object.source.file.as_ref().and_then(|file| Location::of(file, position, length));
+        let location = self.file.and_then(|file| Location::of(file, position, length));
         let mut finding = Diagnostic::new(code, severity, message).at(location);
         finding.help = (!help.is_empty()).then(|| help.to_owned());
         finding.path = path;

@@ -7,7 +7,7 @@ use super::{At, Rules, tls, values};
 use crate::istio::gateway::{Gateway, Port, Server, ServerTlsMode};
 
 pub(super) fn check(rules: &mut Rules<'_>, at: At<'_>, spec: &Gateway) {
-    let name = rules.object.metadata.name.clone();
+    let name = rules.metadata.name.clone();
     if !is_label(&name) {
         let at = At::ROOT.key("metadata");
         rules.error(at.key("name"), format!("`{name}` is no name of a Gateway"), "letters, digits and dashes, no dots");

@@ -388,7 +388,7 @@ fn check_rewrite(rules: &mut Rules<'_>, at: At<'_>, rewrite: &HttpRewrite) {
     }
 }
 
-fn retries(rules: &mut Rules<'_>, at: At<'_>, policy: &HttpRetry) {
+pub(super) fn retries(rules: &mut Rules<'_>, at: At<'_>, policy: &HttpRetry) {
     if policy.attempts < 0 {
         let message = format!("`{at}.attempts` must not be below zero");
         rules.error(at.key("attempts"), message, "0 turns retries off");

@@ -20,6 +20,8 @@ pub(super) fn check(rules: &mut Rules<'_>, at: At<'_>, spec: &VirtualService) {
 
 /// Rule and match, by their numbers.
 type Place = (usize, usize);
+/// A condition with its place.
+type Placed<'a> = (Place, &'a HttpMatchRequest);
 
 /// A text that is the same for conditions that say the same, wherever they are written.
 fn text_of<M: std::fmt::Debug>(mut condition: M, at: impl Fn(&mut M) -> &mut Position) -> String {
@@ -74,7 +76,7 @@ fn exact(rules: &mut Rules<'_>, at: At<'_>, all: Vec<Vec<String>>) -> BTreeSet<P
 /// Conditions on a prefix of the path that a shorter prefix before them has taken.
 fn prefixes(rules: &mut Rules<'_>, at: At<'_>, spec: &VirtualService, repeated: &BTreeSet<Place>) {
     // By length, so that a path is only cut where some prefix could end.
-    let mut earlier: BTreeMap<usize, HashMap<&str, Vec<(Place, &HttpMatchRequest)>>> = BTreeMap::new();
+    let mut earlier: BTreeMap<usize, HashMap<&str, Vec<Placed<'_>>>> = BTreeMap::new();
     for (number, route) in spec.http.iter().enumerate() {
         for (index, condition) in route.r#match.iter().enumerate() {
             let Some(StringMatch::Prefix(prefix)) = &condition.uri else {

@@ -59,7 +59,7 @@ fn check_tracing(rules: &mut Rules<'_>, at: At<'_>, tracing: &Tracing) {
 }
 
 /// A tag of traces, here and in the mesh's providers.
-fn custom_tag(rules: &mut Rules<'_>, at: At<'_>, name: &str, tag: &CustomTag) {
+pub(super) fn custom_tag(rules: &mut Rules<'_>, at: At<'_>, name: &str, tag: &CustomTag) {
     if name.is_empty() {
         rules.error_at_key(at, "a tag has no name", "");
     }

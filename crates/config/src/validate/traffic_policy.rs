@@ -219,7 +219,7 @@ fn http_pool(rules: &mut Rules<'_>, at: At<'_>, http: &HttpConnectionPool) {
     }
 }
 
-fn outlier_detection(rules: &mut Rules<'_>, at: At<'_>, detection: &OutlierDetection) {
+pub(super) fn outlier_detection(rules: &mut Rules<'_>, at: At<'_>, detection: &OutlierDetection) {
     values::duration(rules, at.key("interval"), detection.interval);
     values::duration(rules, at.key("baseEjectionTime"), detection.base_ejection_time);
     values::whole_percent(rules, at.key("maxEjectionPercent"), detection.max_ejection_percent);
