@@ -6,6 +6,7 @@
 //! * [`any`]: `google.protobuf.Any` in and out of typed messages.
 //! * [`json`]: messages as JSON, in Envoy's spelling, and back.
 //! * [`bootstrap`]: the set as a bootstrap file that Envoy runs, and bootstrap files read into a set.
+//! * [`re2`]: the expressions of Envoy's matchers, for the `regex` crates.
 //!
 //! Invariant: equal content encodes to equal bytes (maps are ordered), so a version is a content hash and stays the
 //! same across processes and restarts.
@@ -15,6 +16,7 @@ pub mod bootstrap;
 pub mod json;
 mod messages;
 mod origin;
+pub mod re2;
 mod set;
 pub mod yaml;
 

@@ -16,7 +16,6 @@ pub mod header_mutation;
 pub mod limitation;
 pub mod listener;
 pub mod matcher;
-mod re2;
 pub mod regex;
 pub mod route;
 

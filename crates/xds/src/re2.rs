@@ -13,7 +13,7 @@ use regex_syntax::hir::{Class, HirKind};
 ///
 /// # Errors
 /// An escape or group that RE2 does not know, an unclosed class, a repetition of a repetition or more than 1000 of them.
-pub(super) fn translate(pattern: &str) -> Result<String, String> {
+pub fn translate(pattern: &str) -> Result<String, String> {
     let latin: String = pattern.bytes().map(char::from).collect();
     let mut translator = Translator { rest: &latin, out: String::with_capacity(pattern.len() + 16) };
     translator.out.push_str("(?-u)");
