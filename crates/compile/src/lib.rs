@@ -19,6 +19,7 @@ mod access_log;
 mod clusters;
 mod context;
 mod endpoints;
+pub mod explain;
 mod gateway_ports;
 mod hcm;
 pub mod host;

@@ -37,6 +37,9 @@ pub const HTTP_PROXY_ROUTES: &str = "http_proxy";
 /// Filter chain of an outbound listener for bytes that are not HTTP.
 pub const PASSTHROUGH_FILTER_CHAIN: &str = "PassthroughFilterChain";
 
+/// Listener that receives all redirected inbound connections.
+pub const VIRTUAL_INBOUND: &str = "virtualInbound";
+
 /// Listener that receives all redirected outbound connections.
 pub const VIRTUAL_OUTBOUND: &str = "virtualOutbound";
 
