@@ -43,9 +43,6 @@ pub const VIRTUAL_INBOUND: &str = "virtualInbound";
 /// Listener that receives all redirected outbound connections.
 pub const VIRTUAL_OUTBOUND: &str = "virtualOutbound";
 
-/// Listener that receives all redirected inbound connections, and its chain for bytes to ports that nobody asked for.
-pub const VIRTUAL_INBOUND: &str = "virtualInbound";
-
 /// Filter chain of `virtualInbound` for connections to its own port.
 pub const INBOUND_BLACK_HOLE_CHAIN: &str = "virtualInbound-blackhole";
 

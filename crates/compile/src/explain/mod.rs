@@ -295,7 +295,7 @@ impl Walk<'_> {
                 total_weight,
             })
             .collect();
-        for cluster in &explanation.clusters {
+        for cluster in explanation.clusters.iter().filter(|cluster| cluster.weight > 0) {
             let note = match &cluster.upstream {
                 None => format!("cluster `{}` does not exist: 503 (flag NC)", cluster.name),
                 Some(upstream)

@@ -85,6 +85,7 @@ fn merge_route(root: &HttpRoute, own: &HttpRoute, root_namespace: &str, own_name
         mirror_percentage: own.mirror_percentage.clone().or_else(|| root.mirror_percentage.clone()),
         cors_policy: own.cors_policy.clone().or_else(|| root.cors_policy.clone()),
         headers: own.headers.clone().or_else(|| root.headers.clone()),
+        websocket_upgrade: None,
     })
 }
 

@@ -138,6 +138,11 @@ impl DestinationRules {
         index
     }
 
+    /// All rules; one that is in several indexes comes more than once.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<DestinationRule>> {
+        self.local.values().chain(self.exported.values()).chain([&self.root_local]).flat_map(Hosts::all)
+    }
+
     /// The rule for a service. Namespaces are asked in turn and never merged: the client's own rule, be it for a
     /// wildcard, hides that of the service's owner with all its subsets.
     pub(crate) fn lookup(
@@ -181,6 +186,10 @@ impl Hosts {
             }
             None => rules.push(rule),
         }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<DestinationRule>> {
+        self.exact.values().chain(self.wildcard.values()).flatten()
     }
 
     fn lookup(&self, service: &str, client: &Client<'_>) -> Option<&Arc<DestinationRule>> {

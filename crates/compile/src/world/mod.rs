@@ -272,6 +272,11 @@ impl World {
         &self.diagnostics
     }
 
+    /// All DestinationRules; one may come more than once.
+    pub(crate) fn all_destination_rules(&self) -> impl Iterator<Item = &Arc<DestinationRule>> {
+        self.destination_rules.all()
+    }
+
     pub(crate) fn destination_rule(&self, service: &Service, client: &Client<'_>) -> Option<&Arc<DestinationRule>> {
         self.destination_rules.lookup(&service.host, &service.namespace, client)
     }
