@@ -100,8 +100,7 @@ pub(crate) fn merge<'a>(cx: &Context<'a>) -> Vec<GatewayPort<'a>> {
     let mut hosts_with_tls: BTreeMap<BoundPort, BTreeSet<String>> = BTreeMap::new();
     let mut route_names: BTreeSet<String> = BTreeSet::new();
     for gateway in cx.world.gateways() {
-        let selector = gateway.selector.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-        if !cx.scope.selected_by(selector) {
+        if !configures(cx, gateway) {
             continue;
         }
         for server in &gateway.servers {
@@ -110,7 +109,7 @@ pub(crate) fn merge<'a>(cx: &Context<'a>) -> Vec<GatewayPort<'a>> {
                 Termination::Plain => Class::Tcp,
                 Termination::Terminate | Termination::Passthrough | Termination::AutoPassthrough => Class::Tls,
             };
-            let Some(port) = resolve(cx, server.number) else {
+            let Some(port) = resolve(cx, gateway, server.number) else {
                 continue;
             };
             let bound: BoundPort = (server.bind.clone(), port);
@@ -143,18 +142,36 @@ pub(crate) fn merge<'a>(cx: &Context<'a>) -> Vec<GatewayPort<'a>> {
     ports.into_iter().map(|((bind, port), (class, servers))| GatewayPort { bind, port, class, servers }).collect()
 }
 
+/// True when a Gateway is for this workload: by its labels, or by a service of the Gateway's namespace that it stands
+/// behind.
+fn configures(cx: &Context<'_>, gateway: &Gateway) -> bool {
+    let (Some(services), Some(labels)) = (&gateway.services, &cx.scope.labels) else {
+        return cx.scope.selected_by(gateway.selector.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+    };
+    services.iter().flat_map(|host| cx.world.services_of(host)).any(|service| {
+        service.namespace == gateway.namespace
+            && service.namespace == cx.scope.namespace
+            && service.ports.iter().any(|port| target(cx, service, port, labels).is_some())
+    })
+}
+
 /// The number in a Gateway is a port of the gateway's Service: the workload listens on what that Service
-/// calls its target. Without such a Service the number itself is bound. `None` for a port that the proxy may not bind.
-fn resolve(cx: &Context<'_>, number: u32) -> Option<u32> {
+/// calls its target. Without such a Service the number itself is bound. `None` for a port that the proxy may not bind,
+/// and for one that none of the services has which the Gateway names.
+fn resolve(cx: &Context<'_>, gateway: &Gateway, number: u32) -> Option<u32> {
     let target = cx.scope.labels.as_ref().and_then(|labels| {
         let own = cx.world.services().iter().filter(|service| service.namespace == cx.scope.namespace);
-        own.filter(|service| !service.labels.contains_key(NO_TRANSLATION))
-            .filter_map(|service| Some((service, service.port(number)?)))
-            .find_map(|(service, port)| target(cx, service, port, labels))
+        own.filter(|service| match &gateway.services {
+            Some(named) => named.contains(&service.host),
+            None => !service.labels.contains_key(NO_TRANSLATION),
+        })
+        .filter_map(|service| Some((service, service.port(number)?)))
+        .find_map(|(service, port)| target(cx, service, port, labels))
     });
     match target {
         Some(target) if cx.scope.is_unprivileged && target < 1024 => None,
         Some(target) => Some(target),
+        None if gateway.services.is_some() && cx.scope.labels.is_some() => None,
         None => Some(number),
     }
 }

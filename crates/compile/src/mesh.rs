@@ -1,12 +1,14 @@
 //! What holds for the whole mesh? The settings of Istio's `MeshConfig` that change what is compiled, with
 //! Istio's defaults.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lateen_config::{
-    Diagnostic, HttpRetry, InboundTrafficPolicyMode, LocalityLbSetting, MeshConfig, MeshH2UpgradePolicy, MeshTls,
-    NormalizationType, Object, OutboundTrafficPolicyMode, TcpKeepalive, TrafficPolicy, mesh_of_config_map,
+    Diagnostic, HttpRetry, InboundTrafficPolicyMode, IngressControllerMode, LocalityLbSetting, MeshConfig,
+    MeshH2UpgradePolicy, MeshTls, NormalizationType, Object, OutboundTrafficPolicyMode, TcpKeepalive, TrafficPolicy,
+    mesh_of_config_map,
 };
 
 /// Mesh-wide settings. `Mesh::default()` is what Istio does when nothing is configured.
@@ -55,6 +57,12 @@ pub struct Mesh {
     pub mesh_tls: MeshTls,
     /// Bounds of TLS to and from other parties.
     pub tls_defaults: MeshTls,
+    /// Class of Ingress objects that are served.
+    pub ingress_class: String,
+    /// Which Ingress objects are served.
+    pub ingress_controller_mode: IngressControllerMode,
+    /// Labels of the gateway that serves them.
+    pub ingress_selector: BTreeMap<String, String>,
     /// Preference for near workloads of services that say nothing else.
     pub locality_lb_setting: LocalityLbSetting,
     /// Visibility of Services and ServiceEntries that name none.
@@ -177,6 +185,9 @@ impl Mesh {
                 .collect(),
             mesh_tls: config.mesh_mtls.clone(),
             tls_defaults: config.tls_defaults.clone(),
+            ingress_class: config.ingress_class.clone(),
+            ingress_controller_mode: config.ingress_controller_mode,
+            ingress_selector: BTreeMap::from([("istio".to_owned(), ingress_gateway(config).to_owned())]),
             locality_lb_setting: config.locality_lb_setting.clone(),
             default_service_export_to: config.default_service_export_to.clone(),
             default_virtual_service_export_to: config.default_virtual_service_export_to.clone(),
@@ -190,6 +201,15 @@ impl Mesh {
             Some(log) => file.clone_into(&mut log.file),
             None => self.access_log = Some(AccessLog::text(file)),
         }
+    }
+}
+
+/// Value of the label `istio` of the gateway that serves Ingress objects.
+fn ingress_gateway(config: &MeshConfig) -> &str {
+    match (config.ingress_selector.as_str(), config.ingress_service.as_str()) {
+        ("", "istio-ingressgateway") => "ingressgateway",
+        ("", service) => service,
+        (selector, _) => selector,
     }
 }
 

@@ -16,45 +16,19 @@ use lateen_xds::XdsSet;
 use lateen_xds::envoy::config::route::v3::{Route, route, route_action};
 use serde_json::Value;
 
-/// Scenarios that the compiler does not serve yet. One that passes must leave the list.
+/// Scenarios that the compiler does not serve yet: routes of the Gateway API. One that passes must leave the list.
 const NOT_YET: &[&str] = &[
-    "TestDisablePortTranslation/multiple target port, service port first",
-    "TestHTTPGateway/httpsRedirect on https",
-    "TestGatewayConflicts/duplicate cross namespace gateway collision - selected first",
-    "TestGatewayConflicts/duplicate tls gateway",
-    "TestGatewayConflicts/duplicate tls virtual service",
-    "TestIngress/ingress shared TLS cert conflict - beta first",
-    "TestTargetPort/basic",
-    "TestGatewayServices/single service",
-    "TestGatewayServices/wrong namespace",
-    "TestGatewayServices/multiple overlapping services",
-    "TestInbound/PERMISSIVE",
-    "TestInbound/STRICT",
-    "TestExternalNameServices/",
-    "TestPassthroughTraffic/ALLOW_ANY_DYNAMIC_DNS/with VIP",
-    "TestLoop/",
-    "TestInboundSidecarTLSModes/sidecar tcp over mTLS mutual mode with peer auth on port disabled",
-    "TestInboundSidecarTLSModes/sidecar http over TLS SIMPLE mode with peer auth on port STRICT",
     "TestSidecarRoutes/httproute/producer rule port 80",
     "TestSidecarRoutes/httproute/consumer rule port 8080",
     "TestSidecarRoutes/httproute/multiple rules 8080",
-    "TestSidecarRoutes/virtualservice/explicit first then wildcard with sidecar cross namespace",
-    "TestSidecarRoutes/virtualservice/non-service wildcard match with explicit sidecar",
-    "TestSidecarRoutes/virtualservice/sidecar filter",
     "TestSidecarRoutes/httproute/multi-host import single",
-    "TestServiceEntry/overlapping CIDR with SNI",
-    "TestServiceEntry/partial overlap of IP",
-    "TestPeerAuthenticationPassthrough/global strict",
-    "TestPeerAuthenticationPassthrough/global strict and port 9000 plaintext not in service",
-    "TestPeerAuthenticationPassthrough/global plaintext and port 9000 permissive",
-    "TestPeerAuthenticationPassthrough/global plaintext and port 9000 permissive not in service",
-    "TestPeerAuthenticationWithSidecar/service, no sidecar",
-    "TestPeerAuthenticationWithSidecar/no service, no sidecar",
-    "TestPeerAuthenticationWithSidecar/service, partial sidecar",
 ];
 
 /// Calls for which Lateen means to differ: scenario, call, and the answer instead.
-const EXCEPTIONS: &[(&str, &str, &str)] = &[];
+const EXCEPTIONS: &[(&str, &str, &str)] = &[
+    // Istio makes two chains for the same connections, for which Envoy refuses the listener; here the older has them.
+    ("TestGatewayConflicts/duplicate tls gateway", "call", "is `no-route`"),
+];
 
 #[test]
 fn calls_go_where_istio_sends_them() {
@@ -153,9 +127,10 @@ fn scope(proxy: &Value) -> Scope {
         .map(|(key, value)| (key.clone(), value.as_str().unwrap().to_owned()))
         .collect();
     let namespace = proxy["namespace"].as_str().unwrap();
+    let addresses = vec!["1.1.1.1".parse().unwrap()];
     match proxy["type"].as_str().unwrap() {
-        "router" => Scope { labels: Some(labels), ..Scope::gateway(namespace) },
-        _ => Scope { interception: Interception::Redirect, ..Scope::sidecar(namespace, labels) },
+        "router" => Scope { labels: Some(labels), addresses, ..Scope::gateway(namespace) },
+        _ => Scope { interception: Interception::Redirect, addresses, ..Scope::sidecar(namespace, labels) },
     }
 }
 

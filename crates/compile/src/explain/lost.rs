@@ -68,9 +68,12 @@ impl<'a> Search<'a> {
     ) -> Search<'a> {
         let written = host::lower(without_port(&call.authority).trim_end_matches('.'));
         let services: Vec<&Service> = match scope.role {
-            Role::Sidecar => {
-                world.services().iter().map(|service| &**service).filter(|service| is_meant(service, &written, call, scope)).collect()
-            }
+            Role::Sidecar => world
+                .services()
+                .iter()
+                .map(|service| &**service)
+                .filter(|service| is_meant(service, &written, call, scope))
+                .collect(),
             Role::Gateway => Vec::new(),
         };
         let mut names: Vec<Arc<str>> = services.iter().map(|service| service.host.clone()).collect();

@@ -206,12 +206,13 @@ fn serve(cx: &Context<'_>, made: &mut Made, target: &InboundTarget<'_>, mode: Pe
         },
     };
     let name = names::listener(&bind, target.port);
-    let own_tls = target.ingress.and_then(|ingress| ingress.tls.as_ref()).and_then(|settings| {
+    // TLS of the Sidecar's own takes the place of the mesh's where the policy turned that off.
+    let settings = target.ingress.and_then(|ingress| ingress.tls.as_ref()).filter(|_| mode == PeerMode::Disable);
+    let own_tls = settings.and_then(|settings| {
         let protocol = chain_protocol(target.protocol.is_http());
         tls::downstream_gateway(cx.world.mesh(), cx.scope.capability, settings, protocol)
     });
     let ways = match &own_tls {
-        // TLS of the Sidecar's own takes the place of the mesh's.
         Some(_) => vec![Way { transport: TLS, protocols: &[], ends_tls: false, is_http: target.protocol.is_http() }],
         None => ways(Class::of(target.protocol), mode),
     };

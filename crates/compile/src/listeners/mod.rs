@@ -136,11 +136,19 @@ fn virtual_outbound(cx: &Context<'_>) -> Resource<Listener> {
             ..Default::default()
         });
     }
-    filter_chains.push(passthrough_chain(cx, names::OUTBOUND_CATCH_ALL_CHAIN));
+    let catch_all = passthrough_chain(cx, names::OUTBOUND_CATCH_ALL_CHAIN);
+    let mut default_filter_chain = None;
+    if filter_chains.len() > 1 {
+        // Among chains that are chosen by protocol, one for everything would be passed over.
+        default_filter_chain = Some(catch_all);
+    } else {
+        filter_chains.push(catch_all);
+    }
     let mut message = Listener {
         use_original_dst: Some(true),
         transparent: (cx.scope.interception == Interception::TransparentProxy).then_some(true),
         filter_chains,
+        default_filter_chain,
         ..outbound(cx, names::VIRTUAL_OUTBOUND, EVERY_ADDRESS, port)
     };
     inspectors::add(&mut message, cx);

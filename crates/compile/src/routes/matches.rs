@@ -9,13 +9,17 @@ use lateen_xds::envoy::r#type::matcher::v3::StringMatcher;
 use super::table::every_path;
 use crate::message;
 
-/// The route match; without a request match it takes every path.
-pub(crate) fn compile(request: Option<&HttpMatchRequest>) -> RouteMatch {
+/// The route match; without a request match it takes every path. `separates_paths`: a prefix ends where a slash is, or
+/// the path does.
+pub(crate) fn compile(request: Option<&HttpMatchRequest>, separates_paths: bool) -> RouteMatch {
     let Some(request) = request else {
         return every_path();
     };
     let path = match request.uri.as_ref() {
         Some(StringMatch::Exact(path)) => route_match::PathSpecifier::Path(path.clone()),
+        Some(StringMatch::Prefix(prefix)) if separates_paths && prefix != "/" => {
+            route_match::PathSpecifier::PathSeparatedPrefix(prefix.trim_end_matches('/').to_owned())
+        }
         Some(StringMatch::Prefix(prefix)) => route_match::PathSpecifier::Prefix(prefix.clone()),
         Some(StringMatch::Regex(pattern)) => route_match::PathSpecifier::SafeRegex(message::regex(pattern)),
         Some(StringMatch::Unset) | None => route_match::PathSpecifier::Prefix("/".to_owned()),

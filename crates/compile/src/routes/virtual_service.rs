@@ -125,7 +125,7 @@ fn compile_rule(
     listener: Listener<'_>,
 ) -> Option<CompiledRoute> {
     let http: &HttpRoute = &rule.route;
-    let matcher = matches::compile(request.map(|(_, request)| request));
+    let matcher = matches::compile(request.map(|(_, request)| request), virtual_service.separates_paths);
     let action = actions::compile(cx, http, listener)?;
     let operation = operation(virtual_service, &action, &matcher, listener);
     let operations = headers::of_route(http);
@@ -190,7 +190,9 @@ fn operation(
     listener: Listener<'_>,
 ) -> String {
     let path = match &matcher.path_specifier {
-        Some(route_match::PathSpecifier::Prefix(prefix)) => format!("{prefix}*"),
+        Some(route_match::PathSpecifier::Prefix(prefix) | route_match::PathSpecifier::PathSeparatedPrefix(prefix)) => {
+            format!("{prefix}*")
+        }
         Some(route_match::PathSpecifier::Path(path)) => path.clone(),
         Some(route_match::PathSpecifier::SafeRegex(regex)) => regex.regex.clone(),
         _ => "/*".to_owned(),

@@ -20,6 +20,8 @@ pub struct Gateway {
     pub namespace: Arc<str>,
     /// Labels of the workloads that it configures; empty means every gateway.
     pub selector: BTreeMap<String, String>,
+    /// Hosts of the services whose workloads it configures, in place of `selector`.
+    pub services: Option<Vec<Arc<str>>>,
     /// Its servers, in order.
     pub servers: Vec<Server>,
     /// The object.
@@ -99,6 +101,11 @@ impl Gateway {
         Gateway {
             name: object.metadata.name.clone(),
             selector: spec.selector.clone(),
+            services: object
+                .metadata
+                .annotations
+                .get(SERVICES)
+                .map(|hosts| hosts.split(',').map(|host| crate::host::lower(host.trim())).collect()),
             servers: spec.servers.iter().enumerate().map(|(index, spec)| server(index, spec)).collect(),
             origin: origin(object),
             namespace,
@@ -111,9 +118,19 @@ impl Gateway {
     }
 }
 
-/// Builds objects that are sorted by age.
-pub(crate) fn build(objects: &[Typed<'_, lateen_config::Gateway>]) -> Vec<Gateway> {
-    objects.iter().map(|(object, spec)| Gateway::build((object, spec))).collect()
+/// Annotation of Gateways that name services in place of labels of workloads.
+const SERVICES: &str = "internal.istio.io/gateway-service";
+
+/// Builds objects that are sorted by age. What was generated has no age, as objects from files, and is sorted in by name.
+pub(crate) fn build(objects: &[Typed<'_, lateen_config::Gateway>], generated: &[Gateway]) -> Vec<Gateway> {
+    let built =
+        objects.iter().map(|(object, spec)| (object.metadata.creation_timestamp, Gateway::build((object, spec))));
+    let mut all: Vec<(Option<i64>, Gateway)> = built.collect();
+    all.extend(generated.iter().map(|gateway| (None, gateway.clone())));
+    all.sort_by(|(a_created, a), (b_created, b)| {
+        (a_created, &a.name, &a.namespace).cmp(&(b_created, &b.name, &b.namespace))
+    });
+    all.into_iter().map(|(_, gateway)| gateway).collect()
 }
 
 /// What happens to the TLS of a server's connections.

@@ -10,6 +10,7 @@ mod delegates;
 pub mod destination_rules;
 mod endpoints;
 pub mod gateways;
+mod ingress;
 mod kubernetes;
 mod objects;
 mod service_entries;
@@ -29,6 +30,7 @@ use self::authentication::{PeerAuthentications, PeerMode, PeerPolicy};
 use self::destination_rules::{Client, DestinationRule, DestinationRules};
 use self::endpoints::Endpoints;
 use self::gateways::Gateway;
+use self::ingress::Generated;
 use self::objects::Objects;
 use self::services::{Endpoint, Service, ServicePort};
 use self::sidecars::{Imports, Sidecar, Sidecars};
@@ -47,6 +49,8 @@ pub struct World {
     /// Services of each host, oldest first.
     by_host: Arc<BTreeMap<Arc<str>, Vec<usize>>>,
     endpoints: Arc<Endpoints>,
+    /// What stands for Ingress objects.
+    generated: Arc<Generated>,
     virtual_services: Arc<VirtualServices>,
     destination_rules: Arc<DestinationRules>,
     gateways: Arc<Vec<Gateway>>,
@@ -60,6 +64,7 @@ pub struct World {
 struct Inputs {
     services: Section,
     endpoints: Section,
+    ingresses: Section,
     virtual_services: Section,
     destination_rules: Section,
     gateways: Section,
@@ -86,7 +91,7 @@ impl Section {
 
 impl Inputs {
     fn build(objects: &[Arc<Object>]) -> Inputs {
-        let mut lists: [Vec<Arc<Object>>; 8] = Default::default();
+        let mut lists: [Vec<Arc<Object>>; 9] = Default::default();
         for object in objects {
             let list = match &object.spec {
                 Spec::Service(_) | Spec::ServiceEntry(_) | Spec::Namespace(_) => 0,
@@ -98,7 +103,8 @@ impl Inputs {
                 Spec::Gateway(_) => 4,
                 Spec::Sidecar(_) => 5,
                 Spec::PeerAuthentication(_) => 6,
-                _ => 7,
+                Spec::Ingress(_) | Spec::IngressClass(_) => 7,
+                _ => 8,
             };
             lists[list].push(object.clone());
         }
@@ -110,11 +116,13 @@ impl Inputs {
             gateways,
             sidecars,
             peer_authentications,
+            ingresses,
             others,
         ] = lists.map(|list| Section(Arc::new(list)));
         Inputs {
             services,
             endpoints,
+            ingresses,
             virtual_services,
             destination_rules,
             gateways,
@@ -163,12 +171,19 @@ impl World {
                 Arc::new(Endpoints::build(&services, &objects, &workloads, known))
             }
         };
-        let virtual_services = match same(|inputs| &inputs.virtual_services) {
+        let generated = match same(|inputs| &inputs.ingresses).and(services_kept) {
+            Some(previous) => previous.generated.clone(),
+            None => Arc::new(ingress::build(&inputs.ingresses.objects(), &services, &mesh)),
+        };
+        let generated_kept = previous.filter(|previous| {
+            Arc::ptr_eq(&previous.generated, &generated) || (previous.generated.is_empty() && generated.is_empty())
+        });
+        let virtual_services = match same(|inputs| &inputs.virtual_services).and(generated_kept) {
             Some(previous) => previous.virtual_services.clone(),
             None => {
                 let objects = inputs.virtual_services.objects();
                 let known = previous.map(|previous| &*previous.virtual_services);
-                Arc::new(VirtualServices::build(&objects.virtual_services, &mesh, known))
+                Arc::new(VirtualServices::build(&objects.virtual_services, &generated.virtual_services, &mesh, known))
             }
         };
         let destination_rules = match same(|inputs| &inputs.destination_rules) {
@@ -178,9 +193,9 @@ impl World {
                 Arc::new(DestinationRules::build(&objects.destination_rules, &mesh))
             }
         };
-        let gateways = match same(|inputs| &inputs.gateways) {
+        let gateways = match same(|inputs| &inputs.gateways).and(generated_kept) {
             Some(previous) => previous.gateways.clone(),
-            None => Arc::new(gateways::build(&inputs.gateways.objects().gateways)),
+            None => Arc::new(gateways::build(&inputs.gateways.objects().gateways, &generated.gateways)),
         };
         let sidecars = match same(|inputs| &inputs.sidecars) {
             Some(previous) => previous.sidecars.clone(),
@@ -199,6 +214,7 @@ impl World {
             services,
             by_host,
             endpoints,
+            generated,
             virtual_services,
             destination_rules,
             gateways,

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use lateen_config::{
-    DestinationRule, EndpointSlice, Endpoints, EnvoyFilter, Gateway, Object, PeerAuthentication, Pod, Service,
-    ServiceEntry, Sidecar, Spec, VirtualService, WorkloadEntry,
+    DestinationRule, EndpointSlice, Endpoints, EnvoyFilter, Gateway, Ingress, IngressClass, Object, PeerAuthentication,
+    Pod, Service, ServiceEntry, Sidecar, Spec, VirtualService, WorkloadEntry,
 };
 
 /// An object with its typed content.
@@ -22,6 +22,8 @@ pub(crate) struct Objects<'a> {
     pub(crate) sidecars: Vec<Typed<'a, Sidecar>>,
     pub(crate) peer_authentications: Vec<Typed<'a, PeerAuthentication>>,
     pub(crate) envoy_filters: Vec<Typed<'a, EnvoyFilter>>,
+    pub(crate) ingresses: Vec<Typed<'a, Ingress>>,
+    pub(crate) ingress_classes: Vec<Typed<'a, IngressClass>>,
     pub(crate) services: Vec<Typed<'a, Service>>,
     pub(crate) endpoints: Vec<Typed<'a, Endpoints>>,
     pub(crate) endpoint_slices: Vec<Typed<'a, EndpointSlice>>,
@@ -54,6 +56,8 @@ impl<'a> Objects<'a> {
                 Spec::Sidecar(spec) => by_kind.sidecars.push((object, spec)),
                 Spec::PeerAuthentication(spec) => by_kind.peer_authentications.push((object, spec)),
                 Spec::EnvoyFilter(spec) => by_kind.envoy_filters.push((object, spec)),
+                Spec::Ingress(spec) => by_kind.ingresses.push((object, spec)),
+                Spec::IngressClass(spec) => by_kind.ingress_classes.push((object, spec)),
                 Spec::Service(spec) => by_kind.services.push((object, spec)),
                 Spec::Endpoints(spec) => by_kind.endpoints.push((object, spec)),
                 Spec::EndpointSlice(spec) => by_kind.endpoint_slices.push((object, spec)),

@@ -32,8 +32,8 @@ pub struct VirtualService {
     pub tcp: Vec<Rule<TcpRoute>>,
     /// Who sees it.
     pub visibility: Visibility,
-    /// Version of the API in which it is written, without the group.
-    pub api_version: Arc<str>,
+    /// Prefixes of paths end at slashes: `/a` is not the beginning of `/ab`. So it is for an Ingress.
+    pub separates_paths: bool,
     /// The object.
     pub origin: Arc<Origin>,
 }
@@ -86,7 +86,7 @@ impl VirtualService {
             tls: tls.collect(),
             tcp: tcp.collect(),
             visibility: Visibility::build(&spec.export_to, &mesh.default_virtual_service_export_to, &namespace),
-            api_version: object.api_version.rsplit('/').next().unwrap_or_default().into(),
+            separates_paths: false,
             origin: origin(object),
             namespace,
         }
@@ -122,34 +122,43 @@ impl VirtualService {
 /// All VirtualServices, oldest first, by gateway.
 #[derive(Debug, Default)]
 pub(crate) struct VirtualServices {
-    /// Before delegation, with the object that each was made of.
-    sources: Vec<(Arc<Object>, Arc<VirtualService>)>,
+    /// Before delegation, with the object that each was made of; none for those that stand for an Ingress.
+    sources: Vec<(Option<Arc<Object>>, Arc<VirtualService>)>,
     all: Vec<Arc<VirtualService>>,
     by_gateway: BTreeMap<Arc<str>, Vec<usize>>,
 }
 
 impl VirtualServices {
-    /// Resolves and indexes objects that are sorted by age. One whose object is the same as in `previous`, and whose
+    /// Resolves and indexes objects that are sorted by age, and what was generated. One whose object is the same as in `previous`, and whose
     /// delegates are, is the very same value.
     pub(crate) fn build(
         objects: &[Typed<'_, lateen_config::VirtualService>],
+        generated: &[Arc<VirtualService>],
         mesh: &Mesh,
         previous: Option<&VirtualServices>,
     ) -> VirtualServices {
         let mut known: BTreeMap<*const Object, &Arc<VirtualService>> = BTreeMap::new();
         if let Some(previous) = previous {
-            known.extend(previous.sources.iter().map(|(object, resolved)| (Arc::as_ptr(object), resolved)));
+            let made = previous.sources.iter();
+            known.extend(made.filter_map(|(object, resolved)| Some((Arc::as_ptr(object.as_ref()?), resolved))));
         }
-        let sources: Vec<(Arc<Object>, Arc<VirtualService>)> = objects
+        let mut sources: Vec<(Option<Arc<Object>>, Arc<VirtualService>)> = objects
             .iter()
             .map(|(object, spec)| {
                 let resolved = match known.get(&Arc::as_ptr(object)) {
                     Some(resolved) => (*resolved).clone(),
                     None => Arc::new(VirtualService::build((object, spec), mesh)),
                 };
-                ((*object).clone(), resolved)
+                (Some((*object).clone()), resolved)
             })
             .collect();
+        if !generated.is_empty() {
+            sources.extend(generated.iter().map(|generated| (None, generated.clone())));
+            sources.sort_by_cached_key(|(object, resolved)| {
+                let created = object.as_ref().and_then(|object| object.metadata.creation_timestamp);
+                (created, resolved.name.clone(), resolved.namespace.clone())
+            });
+        }
         let all = delegates::merge(sources.iter().map(|(_, resolved)| resolved), previous.map(|index| &*index.all));
         let mut by_gateway: BTreeMap<Arc<str>, Vec<usize>> = BTreeMap::new();
         for (index, virtual_service) in all.iter().enumerate() {
