@@ -41,7 +41,7 @@ const PASSTHROUGH_IDLE: Duration = Duration::from_secs(300);
 const MINIMUM_RING_SIZE: u64 = 1024;
 
 /// The clusters of a proxy by name, and the assignments of those that get their endpoints by name.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Compiled {
     pub(crate) clusters: BTreeMap<Arc<str>, Resource<Cluster>>,
     pub(crate) endpoints: BTreeMap<Arc<str>, Resource<ClusterLoadAssignment>>,

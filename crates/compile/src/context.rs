@@ -7,6 +7,7 @@ use std::sync::Arc;
 use lateen_config::{Destination, OutboundTrafficPolicyMode};
 
 use crate::host::MESH;
+use crate::identity::address;
 use crate::mesh::OutboundTrafficPolicy;
 use crate::protocol::Protocol;
 use crate::scope::{Interception, Role, Scope};
@@ -126,6 +127,12 @@ impl<'a> Context<'a> {
     /// The workloads behind a port of a service, as this proxy may use them.
     pub(crate) fn endpoints(&self, service: &Service, port: &ServicePort) -> &'a [Endpoint] {
         self.world.endpoints(service, port)
+    }
+
+    /// The addresses of all services that are seen, in order of their hosts: equal lists are equal services as long as
+    /// their worlds live.
+    pub(crate) fn visible(&self) -> Vec<usize> {
+        self.by_host.values().map(|service| address(&***service)).collect()
     }
 
     /// The other names of a service.

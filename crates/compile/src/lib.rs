@@ -17,12 +17,14 @@
 
 mod access_log;
 mod clusters;
+mod compiler;
 mod context;
 mod endpoints;
 pub mod explain;
 mod gateway_ports;
 mod hcm;
 pub mod host;
+mod identity;
 mod inbound;
 mod istio_proxy;
 mod l4;
@@ -39,6 +41,7 @@ mod tls;
 pub mod world;
 
 pub use access_log::{DEFAULT_JSON_FORMAT, DEFAULT_TEXT_FORMAT};
+pub use compiler::Compiler;
 pub use local::{HiddenListener, Local, LocalScope, compile_local};
 pub use mesh::{AccessLog, AccessLogEncoding, Mesh, OutboundTrafficPolicy, PathNormalization};
 pub use protocol::Protocol;
@@ -47,23 +50,7 @@ pub use world::World;
 
 use lateen_xds::XdsSet;
 
-use crate::context::Context;
-use crate::listeners::outbound::Plan;
-
-/// The configuration of one proxy. Endpoints and clusters first, then the routes that lead to them, then the
-/// listeners that use those.
+/// The configuration of one proxy. A [`Compiler`] makes the same, and remembers it for the next world.
 pub fn compile(world: &World, scope: &Scope) -> XdsSet {
-    let cx = Context::new(world, scope);
-    let upstreams = clusters::compile(&cx);
-    let (routes, listeners) = match scope.role {
-        Role::Gateway => {
-            let ports = gateway_ports::merge(&cx);
-            (routes::gateway::compile(&cx, &ports), listeners::of_gateway(&cx, &ports))
-        }
-        Role::Sidecar => {
-            let plan = Plan::build(&cx);
-            (routes::sidecar::compile(&cx, &plan), listeners::of_sidecar(&cx, &plan))
-        }
-    };
-    XdsSet { endpoints: upstreams.endpoints, clusters: upstreams.clusters, routes, listeners, ..XdsSet::default() }
+    Compiler::new(scope.clone()).compile(world)
 }

@@ -37,7 +37,7 @@ pub(crate) fn of_gateway(cx: &Context<'_>, ports: &[GatewayPort<'_>]) -> BTreeMa
 }
 
 /// The listeners of a sidecar by name: for what its workload sends, and what is sent to it.
-pub(crate) fn of_sidecar(cx: &Context<'_>, plan: &Plan<'_>) -> BTreeMap<Arc<str>, Resource<Listener>> {
+pub(crate) fn of_sidecar(cx: &Context<'_>, plan: &Plan) -> BTreeMap<Arc<str>, Resource<Listener>> {
     let mut listeners: Vec<Resource<Listener>> =
         plan.listeners.values().map(|listener| outbound_listener(cx, listener)).collect();
     listeners.extend(http_proxy(cx));
@@ -54,7 +54,7 @@ fn by_name(listeners: Vec<Resource<Listener>>) -> BTreeMap<Arc<str>, Resource<Li
 
 /// A listener for service ports. Connections that no chain takes go where their client wanted, as those to unknown
 /// addresses do.
-fn outbound_listener(cx: &Context<'_>, planned: &Outbound<'_>) -> Resource<Listener> {
+fn outbound_listener(cx: &Context<'_>, planned: &Outbound) -> Resource<Listener> {
     let name = names::listener(&planned.bind, planned.port);
     let mut chains: Vec<Chain> = planned.tcp.clone();
     if let Some(table) = &planned.http {

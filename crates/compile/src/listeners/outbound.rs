@@ -1,7 +1,7 @@
 //! On which addresses does a sidecar take what its workload sends, and where does each connection go? Every service
 //! port asks for a listener; those that ask for the same address share one, or the oldest has it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -21,18 +21,18 @@ use crate::world::services::{Address, Discovery, Service, ServicePort};
 use crate::world::virtual_services::VirtualService;
 
 /// The outbound listeners of a sidecar, before they are messages, by address.
-pub(crate) struct Plan<'a> {
-    pub(crate) listeners: BTreeMap<(String, u32), Outbound<'a>>,
+pub(crate) struct Plan {
+    pub(crate) listeners: BTreeMap<(String, u32), Outbound>,
 }
 
 /// One outbound listener.
-pub(crate) struct Outbound<'a> {
+pub(crate) struct Outbound {
     pub(crate) bind: String,
     pub(crate) port: u32,
     /// Clients connect to it; otherwise connections are handed to it.
     pub(crate) binds_to_port: bool,
     /// Where HTTP requests are routed.
-    pub(crate) http: Option<Table<'a>>,
+    pub(crate) http: Option<Table>,
     /// Chains for everything else, oldest service first; at most one takes every connection.
     pub(crate) tcp: Vec<Chain>,
     /// What the first port that asked for it speaks.
@@ -44,8 +44,8 @@ pub(crate) struct Outbound<'a> {
 }
 
 /// The route configuration that an outbound listener asks for.
-#[derive(Clone, Copy)]
-pub(crate) enum Table<'a> {
+#[derive(Clone, Debug)]
+pub(crate) enum Table {
     /// All hosts of an egress listener that have a port.
     Port {
         /// Index of the egress listener.
@@ -58,13 +58,13 @@ pub(crate) enum Table<'a> {
         /// Index of the egress listener.
         egress: usize,
         /// The service.
-        service: &'a Service,
+        service: Arc<Service>,
         /// The port.
         port: u32,
     },
 }
 
-impl Table<'_> {
+impl Table {
     /// Name of the route configuration.
     pub(crate) fn name(&self) -> String {
         match self {
@@ -77,9 +77,9 @@ impl Table<'_> {
 /// Ports on which a redirected sidecar listens for other purposes: health and statistics.
 const RESERVED_PORTS: [u32; 2] = [15021, 15090];
 
-impl<'a> Plan<'a> {
+impl Plan {
     /// Plans the listeners of all egress listeners. Of those on one port the first holds it.
-    pub(crate) fn build(cx: &Context<'a>) -> Plan<'a> {
+    pub(crate) fn build(cx: &Context<'_>) -> Plan {
         let mut plan = Plan { listeners: BTreeMap::new() };
         for (index, egress) in cx.egress.iter().enumerate() {
             plan.listeners.values_mut().for_each(|listener| listener.is_locked = true);
@@ -118,7 +118,14 @@ impl<'a> Plan<'a> {
         plan
     }
 
-    fn serve(&mut self, cx: &Context<'a>, ask: &Ask<'a, '_>) {
+    /// The route configurations that the listeners ask for, each once.
+    pub(crate) fn tables(&self) -> Vec<Table> {
+        let mut names = BTreeSet::new();
+        let asked = self.listeners.values().filter_map(|listener| listener.http.as_ref());
+        asked.filter(|table| names.insert(table.name())).cloned().collect()
+    }
+
+    fn serve<'a>(&mut self, cx: &Context<'a>, ask: &Ask<'a, '_>) {
         if !ask.protocol.has_clusters() || (ask.binds_to_port && cx.scope.is_unprivileged && ask.port.number < 1024) {
             return;
         }
@@ -154,7 +161,7 @@ impl<'a> Plan<'a> {
     }
 
     /// HTTP shares the listener of its port among all services: requests tell where they go.
-    fn serve_http(&mut self, cx: &Context<'a>, ask: &Ask<'a, '_>) {
+    fn serve_http(&mut self, cx: &Context<'_>, ask: &Ask<'_, '_>) {
         let bind = ask.bind.unwrap_or(EVERY_ADDRESS);
         let table = Table::Port { egress: ask.egress.0, port: ask.port.number };
         if is_reserved(cx, bind, ask.port.number) {
@@ -171,14 +178,14 @@ impl<'a> Plan<'a> {
     }
 
     /// Everything else is told apart by addresses, and by the name that TLS asks for.
-    fn serve_bytes(&mut self, cx: &Context<'a>, ask: &Ask<'a, '_>, bind: &str, range: Option<&str>) {
+    fn serve_bytes<'a>(&mut self, cx: &Context<'a>, ask: &Ask<'a, '_>, bind: &str, range: Option<&str>) {
         if is_reserved(cx, bind, ask.port.number) {
             return;
         }
         let detects_http = ask.protocol == Protocol::Auto;
         let table = match bind {
             EVERY_ADDRESS => Table::Port { egress: ask.egress.0, port: ask.port.number },
-            _ => Table::Service { egress: ask.egress.0, service: ask.service, port: ask.port.number },
+            _ => Table::Service { egress: ask.egress.0, service: ask.service.clone(), port: ask.port.number },
         };
         let http = detects_http.then_some(table);
         let chains = ask.chains(cx, bind, range);
@@ -193,10 +200,7 @@ impl<'a> Plan<'a> {
             return;
         }
         let only_http = listener.http.is_some() && listener.tcp.is_empty();
-        if only_http && detects_http && bind != EVERY_ADDRESS {
-            listener.http = http;
-        }
-        if listener.http.is_none() {
+        if listener.http.is_none() || (only_http && detects_http && bind != EVERY_ADDRESS) {
             listener.http = http;
         }
         if listener.add(chains) || detects_http {
@@ -204,7 +208,7 @@ impl<'a> Plan<'a> {
         }
     }
 
-    fn open(&mut self, ask: &Ask<'a, '_>, bind: &str, http: Option<Table<'a>>, tcp: Vec<Chain>) {
+    fn open(&mut self, ask: &Ask<'_, '_>, bind: &str, http: Option<Table>, tcp: Vec<Chain>) {
         let listener = Outbound {
             bind: bind.to_owned(),
             port: ask.port.number,
@@ -219,7 +223,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-impl Outbound<'_> {
+impl Outbound {
     /// True when a port with this protocol has no part in the listener.
     fn refuses(&self, protocol: Protocol) -> bool {
         let server_first = |protocol| matches!(protocol, Protocol::Mongo | Protocol::Mysql);
@@ -257,12 +261,13 @@ impl<'a> Ask<'a, '_> {
         }
     }
 
-    /// VirtualServices of this listener whose hosts overlap that of the service.
+    /// VirtualServices of this listener that shape listeners, and whose hosts overlap that of the service.
     fn virtual_services(&self) -> impl Iterator<Item = &'a Arc<VirtualService>> {
-        let service: &'a Service = self.service;
-        let all: Vec<&'a Arc<VirtualService>> = self.egress.1.virtual_services.clone();
-        all.into_iter()
-            .filter(move |virtual_service| virtual_service.hosts.iter().any(|name| host::overlaps(name, &service.host)))
+        let of_service = |virtual_service: &&&'a Arc<VirtualService>| {
+            virtual_service.shapes_listeners()
+                && virtual_service.hosts.iter().any(|name| host::overlaps(name, &self.service.host))
+        };
+        self.egress.1.virtual_services.iter().filter(of_service).copied()
     }
 
     fn place(&self) -> Place<'static> {

@@ -2,24 +2,45 @@
 //! TLS: the VirtualServices bound to the Gateways on it, merged by host.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use lateen_xds::envoy::config::route::v3::RouteConfiguration;
 use lateen_xds::{Origin, Resource};
 
+use super::Memory;
 use super::table::{self, CatchAll, CompiledRoute, Draft};
-use super::virtual_service::{self, Listener};
+use super::virtual_service::Listener;
 use crate::context::Context;
 use crate::gateway_ports::{GatewayPort, RouteGroup};
 use crate::host;
+use crate::identity::address;
 use crate::names;
-use crate::world::virtual_services::VirtualService;
 
 /// The route configurations of a gateway by name.
-pub(crate) fn compile(cx: &Context<'_>, ports: &[GatewayPort<'_>]) -> BTreeMap<Arc<str>, Resource<RouteConfiguration>> {
-    let groups = ports.iter().flat_map(GatewayPort::route_groups);
-    groups.map(|group| (group.name.as_str().into(), compile_group(cx, &group))).collect()
+pub(crate) fn compile(
+    cx: &Context<'_>,
+    ports: &[GatewayPort<'_>],
+    memory: &mut Memory,
+) -> BTreeMap<Arc<str>, Resource<RouteConfiguration>> {
+    let mut routes = BTreeMap::new();
+    for group in ports.iter().flat_map(GatewayPort::route_groups) {
+        let name: Arc<str> = group.name.as_str().into();
+        let table = memory.table(&name, key(cx, &group), |memory| compile_group(cx, &group, memory));
+        routes.insert(name, table);
+    }
+    routes
+}
+
+/// What may differ between two compilations with the same services.
+fn key(cx: &Context<'_>, group: &RouteGroup<'_>) -> Vec<usize> {
+    let mut key = Vec::new();
+    for (gateway, server) in &group.servers {
+        key.push(address(*server));
+        let name = gateway.full_name();
+        let bound = cx.world.virtual_services(&name, &cx.scope.namespace);
+        key.extend(bound.map(|virtual_service| address(&**virtual_service)));
+    }
+    key
 }
 
 /// The routes of one host while VirtualServices add to them.
@@ -33,14 +54,14 @@ struct Gathered {
     origins: Vec<Arc<Origin>>,
 }
 
-/// A VirtualService as it is used by one Gateway: (name of the Gateway, identity of the VirtualService).
-type Source = (String, *const VirtualService);
+/// A VirtualService as it is used by one Gateway: (name of the Gateway, address of the VirtualService).
+type Source = (Arc<str>, usize);
 
-fn compile_group(cx: &Context<'_>, group: &RouteGroup<'_>) -> Resource<RouteConfiguration> {
+fn compile_group(cx: &Context<'_>, group: &RouteGroup<'_>, memory: &mut Memory) -> Resource<RouteConfiguration> {
     let mut hosts: BTreeMap<String, Gathered> = BTreeMap::new();
-    let mut compiled: BTreeMap<Source, Rc<[CompiledRoute]>> = BTreeMap::new();
+    let mut compiled: BTreeMap<Source, Arc<[CompiledRoute]>> = BTreeMap::new();
     for (gateway, server) in &group.servers {
-        let gateway_name = gateway.full_name();
+        let gateway_name: Arc<str> = gateway.full_name().into();
         for virtual_service in cx.world.virtual_services(&gateway_name, &cx.scope.namespace) {
             let offered = server.hosts_for(&virtual_service.namespace);
             let asked: Vec<&str> = virtual_service.hosts.iter().map(|host| &**host).collect();
@@ -48,10 +69,10 @@ fn compile_group(cx: &Context<'_>, group: &RouteGroup<'_>) -> Resource<RouteConf
             if common.is_empty() {
                 continue;
             }
-            let source: Source = (gateway_name.clone(), std::sync::Arc::as_ptr(virtual_service));
+            let source: Source = (gateway_name.clone(), address(&**virtual_service));
             let routes = compiled.entry(source.clone()).or_insert_with(|| {
                 let listener = Listener::Gateway { port: server.number, name: &gateway_name, is_tls: group.is_tls };
-                virtual_service::compile(cx, virtual_service, listener).into()
+                memory.routes(cx, virtual_service, listener)
             });
             for host in common {
                 let gathered = hosts.entry(host.to_ascii_lowercase()).or_insert_with(|| Gathered {
@@ -89,8 +110,8 @@ fn compile_group(cx: &Context<'_>, group: &RouteGroup<'_>) -> Resource<RouteConf
         let number = group.servers.first().map_or(group.port, |(_, server)| server.number);
         drafts.push(Draft {
             name: names::blackhole_virtual_host(number),
-            domains: vec!["*".to_owned()],
-            routes: Rc::new([]),
+            domains: Arc::new(vec!["*".to_owned()]),
+            routes: Arc::new([]),
             require_tls: false,
             origins: Vec::new(),
         });
@@ -109,7 +130,7 @@ fn collapse(hosts: BTreeMap<String, Gathered>) -> Vec<Draft> {
         let key = (gathered.sources, gathered.require_tls);
         if !key.0.is_empty() {
             if let Some(draft) = known.get(&key) {
-                drafts[*draft].domains.push(host);
+                Arc::make_mut(&mut drafts[*draft].domains).push(host);
                 continue;
             }
             known.insert(key, drafts.len());
@@ -118,7 +139,7 @@ fn collapse(hosts: BTreeMap<String, Gathered>) -> Vec<Draft> {
         gathered.routes.sort_by_key(|route| route.catch_all);
         drafts.push(Draft {
             name: names::virtual_host(&host, gathered.port),
-            domains: vec![host],
+            domains: Arc::new(vec![host]),
             routes: gathered.routes.into(),
             require_tls: gathered.require_tls,
             origins: gathered.origins,

@@ -7,6 +7,7 @@ pub(crate) mod gateway;
 mod hash;
 mod headers;
 mod matches;
+mod memory;
 mod retries;
 pub(crate) mod sidecar;
 mod table;
@@ -14,6 +15,7 @@ mod virtual_service;
 
 use lateen_xds::envoy::config::route::v3::{Decorator, Route, RouteAction, route, route_action};
 
+pub(crate) use self::memory::Memory;
 pub(crate) use self::retries::inbound as inbound_retries;
 pub(crate) use self::table::every_path;
 use self::table::{CompiledRoute, no_timeout};

@@ -3,55 +3,66 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use lateen_xds::Resource;
 use lateen_xds::envoy::config::route::v3::RouteConfiguration;
 
-use super::default_route;
-use super::table::{self, CatchAll, CompiledRoute, Draft};
-use super::virtual_service::{self, Listener};
+use super::table::{self, CatchAll, Draft};
+use super::virtual_service::Listener;
+use super::{Memory, default_route};
 use crate::context::{Context, Egress};
 use crate::host;
-use crate::listeners::outbound::{Plan, Table};
+use crate::identity::address;
+use crate::listeners::outbound::Table;
 use crate::mesh::OutboundTrafficPolicy;
 use crate::names;
 use crate::world::services::{Registry, Service};
 use crate::world::virtual_services::VirtualService;
 
 /// The route configurations of a sidecar by name: those that its listeners ask for.
-pub(crate) fn compile(cx: &Context<'_>, plan: &Plan<'_>) -> BTreeMap<Arc<str>, Resource<RouteConfiguration>> {
+pub(crate) fn compile(
+    cx: &Context<'_>,
+    tables: &[Table],
+    memory: &mut Memory,
+) -> BTreeMap<Arc<str>, Resource<RouteConfiguration>> {
     let mut routes: BTreeMap<Arc<str>, Resource<RouteConfiguration>> = BTreeMap::new();
-    for asked in plan.listeners.values().filter_map(|listener| listener.http) {
+    for asked in tables {
         let name: Arc<str> = asked.name().into();
-        if routes.contains_key(&name) {
+        let (egress, port) = match asked {
+            Table::Port { egress, port } | Table::Service { egress, port, .. } => (*egress, *port),
+        };
+        let Some(egress) = cx.egress.get(egress) else {
             continue;
-        }
-        let table = match asked {
-            Table::Port { egress, port } => {
-                let drafts = cx.egress.get(egress).map(|egress| drafts(cx, egress, port)).unwrap_or_default();
-                table::build(&name, drafts, catch_all(cx), true, Vec::new())
-            }
-            Table::Service { egress, service, port } => {
-                let drafts = cx.egress.get(egress).map(|egress| drafts(cx, egress, port)).unwrap_or_default();
+        };
+        let on_port = OnPort::build(egress, port);
+        let key = on_port.key();
+        let table = memory.table(&name, key, |memory| {
+            let mut drafts = on_port.drafts(cx, memory);
+            if let Table::Service { service, .. } = asked {
                 // The address told the service already, so any host will do.
                 let own = names::virtual_host(&service.host, port);
-                let drafts = drafts.into_iter().filter(|draft| draft.name == own);
-                let drafts = drafts.map(|draft| Draft { domains: vec!["*".to_owned()], ..draft }).collect();
+                drafts.retain(|draft| draft.name == own);
+                drafts.iter_mut().for_each(|draft| draft.domains = Arc::new(vec!["*".to_owned()]));
                 table::build(&name, drafts, CatchAll::None, true, Vec::new())
+            } else {
+                table::build(&name, drafts, catch_all(cx), true, Vec::new())
             }
-        };
+        });
         routes.insert(name, table);
     }
     if cx.scope.http_proxy_port.is_some() {
-        routes.insert(names::HTTP_PROXY_ROUTES.into(), http_proxy(cx));
+        let name: Arc<str> = names::HTTP_PROXY_ROUTES.into();
+        let all = cx.egress.iter().flat_map(|egress| &egress.virtual_services);
+        let key = all.map(|virtual_service| address(&***virtual_service)).collect();
+        let table = memory.table(&name, key, |memory| http_proxy(cx, memory));
+        routes.insert(name, table);
     }
     routes
 }
 
 /// The hosts of all ports. Hosts outside of every registry are routed on port 80, whether or not a service has it.
-fn http_proxy(cx: &Context<'_>) -> Resource<RouteConfiguration> {
+fn http_proxy(cx: &Context<'_>, memory: &mut Memory) -> Resource<RouteConfiguration> {
     let mut drafts_of_all = Vec::new();
     for egress in cx.egress.iter().filter(|egress| egress.port.is_none()) {
         let ports = egress.services.values().flat_map(|service| &service.ports);
@@ -59,7 +70,8 @@ fn http_proxy(cx: &Context<'_>) -> Resource<RouteConfiguration> {
             ports.filter(|port| port.protocol.is_routed_as_http()).map(|port| port.number).collect();
         ports.insert(80);
         for port in ports {
-            drafts_of_all.extend(drafts(cx, egress, port).into_iter().map(|draft| with_port(draft, port)));
+            let drafts = OnPort::build(egress, port).drafts(cx, memory);
+            drafts_of_all.extend(drafts.into_iter().map(|draft| with_port(draft, port)));
         }
     }
     // Here the port tells one service from another, so it takes part in the comparison.
@@ -90,59 +102,77 @@ pub(crate) fn unknown_hosts(cx: &Context<'_>, name: &str) -> RouteConfiguration 
 fn with_port(draft: Draft, port: u32) -> Draft {
     let mut domains: Vec<String> = draft.domains.iter().map(|domain| format!("{domain}:{port}")).collect();
     if port == 80 {
-        domains.extend(draft.domains);
+        domains.extend(draft.domains.iter().cloned());
     }
-    Draft { domains, ..draft }
+    Draft { domains: Arc::new(domains), ..draft }
 }
 
-/// The virtual hosts of one port: those of VirtualServices first, then the services that none names.
-fn drafts(cx: &Context<'_>, egress: &Egress<'_>, port: u32) -> Vec<Draft> {
-    let services = Services::on(egress, port);
-    let candidates: Vec<&VirtualService> = egress
-        .virtual_services
-        .iter()
-        .map(|virtual_service| &***virtual_service)
-        .filter(|virtual_service| port == 80 || services.any_overlap(virtual_service))
-        .collect();
-    let most_specific = MostSpecific::build(&candidates);
-    let mut drafts = Vec::new();
-    let mut routed: BTreeSet<&str> = BTreeSet::new();
-    for (index, virtual_service) in candidates.iter().enumerate() {
-        let listener = Listener::Sidecar { port };
-        let routes: Rc<[CompiledRoute]> = virtual_service::compile(cx, virtual_service, listener).into();
-        if routes.is_empty() {
-            continue;
-        }
-        let hosts = services.split(virtual_service, index, &most_specific);
-        // The well-known exception of port 80: there, hosts of no registry get a virtual host of their own.
-        if port != 80 && hosts.registered.is_empty() {
-            continue;
-        }
-        let draft = |host: &str, domains| Draft {
-            name: names::virtual_host(host, port),
-            domains,
-            routes: routes.clone(),
-            require_tls: false,
-            origins: vec![virtual_service.origin.clone()],
-        };
-        for host in hosts.unregistered {
-            drafts.push(draft(host, vec![host.to_owned()]));
-        }
-        for service in hosts.registered {
-            routed.insert(&service.host);
-            drafts.push(draft(&service.host, domains(cx, service)));
-        }
+/// What a route configuration of a port is made of.
+struct OnPort<'a> {
+    port: u32,
+    services: Services<'a>,
+    virtual_services: Vec<&'a VirtualService>,
+}
+
+impl<'a> OnPort<'a> {
+    /// The well-known exception of port 80: there, VirtualServices for hosts of no registry count too.
+    fn build(egress: &Egress<'a>, port: u32) -> OnPort<'a> {
+        let services = Services::on(egress, port);
+        let virtual_services = egress
+            .virtual_services
+            .iter()
+            .map(|virtual_service| &***virtual_service)
+            .filter(|virtual_service| port == 80 || services.any_overlap(virtual_service))
+            .collect();
+        OnPort { port, services, virtual_services }
     }
-    for service in services.by_host.values().filter(|service| !routed.contains(&*service.host)) {
-        drafts.push(Draft {
-            name: names::virtual_host(&service.host, port),
-            domains: domains(cx, service),
-            routes: Rc::new([default_route(cx, service, port)]),
-            require_tls: false,
-            origins: vec![service.origin.clone()],
-        });
+
+    /// What may differ between two compilations with the same services.
+    fn key(&self) -> Vec<usize> {
+        self.virtual_services.iter().map(|virtual_service| address(*virtual_service)).collect()
     }
-    drafts
+
+    /// The virtual hosts: those of VirtualServices first, then the services that none names.
+    fn drafts(&self, cx: &Context<'_>, memory: &mut Memory) -> Vec<Draft> {
+        let port = self.port;
+        let most_specific = MostSpecific::build(&self.virtual_services);
+        let mut drafts = Vec::new();
+        let mut routed: BTreeSet<&str> = BTreeSet::new();
+        for (index, virtual_service) in self.virtual_services.iter().enumerate() {
+            let routes = memory.routes(cx, virtual_service, Listener::Sidecar { port });
+            if routes.is_empty() {
+                continue;
+            }
+            let hosts = self.services.split(virtual_service, index, &most_specific);
+            if port != 80 && hosts.registered.is_empty() {
+                continue;
+            }
+            let draft = |host: &str, domains| Draft {
+                name: names::virtual_host(host, port),
+                domains,
+                routes: routes.clone(),
+                require_tls: false,
+                origins: vec![virtual_service.origin.clone()],
+            };
+            for host in hosts.unregistered {
+                drafts.push(draft(host, Arc::new(vec![host.to_owned()])));
+            }
+            for service in hosts.registered {
+                routed.insert(&service.host);
+                drafts.push(draft(&service.host, memory.domains(service, || domains(cx, service))));
+            }
+        }
+        for service in self.services.by_host.values().filter(|service| !routed.contains(&*service.host)) {
+            drafts.push(Draft {
+                name: names::virtual_host(&service.host, port),
+                domains: memory.domains(service, || domains(cx, service)),
+                routes: memory.default_routes(service, port, || default_route(cx, service, port)),
+                require_tls: false,
+                origins: vec![service.origin.clone()],
+            });
+        }
+        drafts
+    }
 }
 
 /// The services that a port's route configuration knows.

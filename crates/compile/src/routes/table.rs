@@ -1,8 +1,8 @@
 //! How do compiled routes become a route configuration? Virtual hosts with unique names and domains in a fixed
 //! order, and the origin of each.
 
-use std::collections::BTreeSet;
-use std::rc::Rc;
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use lateen_xds::envoy::config::route::v3::{
@@ -30,8 +30,8 @@ pub(crate) struct CompiledRoute {
 #[derive(Clone, Debug)]
 pub(crate) struct Draft {
     pub(crate) name: String,
-    pub(crate) domains: Vec<String>,
-    pub(crate) routes: Rc<[CompiledRoute]>,
+    pub(crate) domains: Arc<Vec<String>>,
+    pub(crate) routes: Arc<[CompiledRoute]>,
     pub(crate) require_tls: bool,
     pub(crate) origins: Vec<Arc<Origin>>,
 }
@@ -58,26 +58,26 @@ pub(crate) fn build(
     ignore_port: bool,
     whole: Vec<Origin>,
 ) -> Resource<RouteConfiguration> {
-    let mut names_taken = BTreeSet::new();
-    let mut domains_taken = BTreeSet::new();
-    let mut kept = Vec::with_capacity(drafts.len());
-    for mut draft in drafts {
-        if !names_taken.insert(draft.name.clone()) {
+    let mut names_taken = HashSet::with_capacity(drafts.len());
+    let mut domains_taken: HashSet<Cow<'_, str>> = HashSet::with_capacity(drafts.len() * 6);
+    let mut kept: Vec<(&Draft, Vec<String>)> = Vec::with_capacity(drafts.len());
+    for draft in &drafts {
+        if !names_taken.insert(draft.name.as_str()) {
             continue;
         }
-        draft.domains.retain(|domain| domains_taken.insert(domain.to_ascii_lowercase()));
-        if !draft.domains.is_empty() {
-            kept.push(draft);
+        let own = draft.domains.iter().filter(|domain| domains_taken.insert(lower(domain)));
+        let domains: Vec<String> = own.cloned().collect();
+        if !domains.is_empty() {
+            kept.push((draft, domains));
         }
     }
-    kept.sort_by(|a, b| a.name.cmp(&b.name));
-    if !domains_taken.contains("*") {
-        kept.extend(catch_all.draft());
-    }
+    kept.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+    let others = (!domains_taken.contains("*")).then(|| catch_all.draft()).flatten();
+    kept.extend(others.iter().map(|draft| (draft, draft.domains.to_vec())));
 
     let mut origins: Vec<(Part, Origin)> = whole.into_iter().map(|origin| (Part::Whole, origin)).collect();
     let mut virtual_hosts = Vec::with_capacity(kept.len());
-    for (index, draft) in kept.into_iter().enumerate() {
+    for (index, (draft, domains)) in kept.into_iter().enumerate() {
         origins.extend(draft.origins.iter().map(|origin| (Part::VirtualHost(index), (**origin).clone())));
         for (route, compiled) in draft.routes.iter().enumerate() {
             if !compiled.origin.kind.is_empty() {
@@ -85,8 +85,8 @@ pub(crate) fn build(
             }
         }
         virtual_hosts.push(VirtualHost {
-            name: draft.name,
-            domains: draft.domains,
+            name: draft.name.clone(),
+            domains,
             routes: draft.routes.iter().map(|compiled| compiled.route.clone()).collect(),
             require_tls: if draft.require_tls { TlsRequirementType::All } else { TlsRequirementType::None }.into(),
             include_request_attempt_count: true,
@@ -103,6 +103,14 @@ pub(crate) fn build(
         ..Default::default()
     };
     Resource::new(message, origins)
+}
+
+fn lower(domain: &str) -> Cow<'_, str> {
+    if domain.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(domain.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(domain)
+    }
 }
 
 /// A match for every path.
@@ -143,8 +151,8 @@ impl CatchAll {
         };
         Some(Draft {
             name: name.to_owned(),
-            domains: vec!["*".to_owned()],
-            routes: Rc::new([route]),
+            domains: Arc::new(vec!["*".to_owned()]),
+            routes: Arc::new([route]),
             require_tls: false,
             origins: Vec::new(),
         })

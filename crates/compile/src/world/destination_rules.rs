@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lateen_config::TrafficPolicy;
+use lateen_config::{LoadBalancerPolicy, LoadBalancerSettings, TrafficPolicy};
 use lateen_xds::Origin;
 
 use super::objects::Typed;
@@ -84,6 +84,18 @@ impl DestinationRule {
         }
     }
 
+    /// True when some policy of the rule chooses endpoints by hash.
+    fn has_consistent_hash(&self) -> bool {
+        let hashes = |settings: Option<&LoadBalancerSettings>| {
+            settings.is_some_and(|settings| matches!(settings.policy, Some(LoadBalancerPolicy::ConsistentHash(_))))
+        };
+        let of_subsets = self.subsets.iter().filter_map(|subset| subset.traffic_policy.as_ref());
+        self.traffic_policy.iter().chain(of_subsets).any(|policy| {
+            hashes(policy.load_balancer.as_ref())
+                || policy.port_level_settings.iter().any(|port| hashes(port.load_balancer.as_ref()))
+        })
+    }
+
     /// The subset with this name.
     pub fn subset(&self, name: &str) -> Option<&Subset> {
         self.subsets.iter().find(|subset| &*subset.name == name)
@@ -100,6 +112,7 @@ pub(crate) struct DestinationRules {
     /// Private rules of the root namespace: for clients there alone.
     root_local: Hosts,
     root_namespace: Arc<str>,
+    has_consistent_hash: bool,
 }
 
 /// The rules of one namespace by host.
@@ -124,6 +137,7 @@ impl DestinationRules {
         rules.sort_by_key(|rule| rule.workload_selector.is_none());
         let mut index = DestinationRules { root_namespace: mesh.root_namespace.clone(), ..Default::default() };
         for rule in rules {
+            index.has_consistent_hash |= rule.has_consistent_hash();
             let namespace = rule.namespace.clone();
             let rule = Arc::new(rule);
             if rule.visibility.includes(&namespace) {
@@ -141,6 +155,11 @@ impl DestinationRules {
     /// All rules; one that is in several indexes comes more than once.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<DestinationRule>> {
         self.local.values().chain(self.exported.values()).chain([&self.root_local]).flat_map(Hosts::all)
+    }
+
+    /// True when some rule chooses endpoints by hash.
+    pub(crate) fn has_consistent_hash(&self) -> bool {
+        self.has_consistent_hash
     }
 
     /// The rule for a service. Namespaces are asked in turn and never merged: the client's own rule, be it for a

@@ -272,6 +272,39 @@ impl World {
         sidecar.map_or(self.sidecars.everything(), |sidecar| &sidecar.egress)
     }
 
+    /// True when this world and another have the same settings of the mesh and of its sidecars and workloads: without
+    /// them nothing can be compared.
+    pub(crate) fn shares_settings(&self, other: &World) -> bool {
+        Arc::ptr_eq(&self.mesh, &other.mesh)
+            && Arc::ptr_eq(&self.sidecars, &other.sidecars)
+            && Arc::ptr_eq(&self.peer_authentications, &other.peer_authentications)
+    }
+
+    /// True when both have the same services.
+    pub(crate) fn shares_services(&self, other: &World) -> bool {
+        Arc::ptr_eq(&self.services, &other.services)
+    }
+
+    /// True when both have the same endpoints.
+    pub(crate) fn shares_endpoints(&self, other: &World) -> bool {
+        Arc::ptr_eq(&self.endpoints, &other.endpoints)
+    }
+
+    /// True when both have the same DestinationRules.
+    pub(crate) fn shares_rules(&self, other: &World) -> bool {
+        Arc::ptr_eq(&self.destination_rules, &other.destination_rules)
+    }
+
+    /// True when both have the same Gateways.
+    pub(crate) fn shares_gateways(&self, other: &World) -> bool {
+        Arc::ptr_eq(&self.gateways, &other.gateways)
+    }
+
+    /// True when some DestinationRule chooses endpoints by hash.
+    pub(crate) fn has_consistent_hash(&self) -> bool {
+        self.destination_rules.has_consistent_hash()
+    }
+
     /// Which connections the workloads of a namespace take, by the policies of the namespace and the mesh.
     pub fn peer_mode(&self, namespace: &str) -> PeerMode {
         self.peer_authentications.of_namespace(namespace)

@@ -1,0 +1,124 @@
+//! How is the configuration of a proxy kept up to date? A [`Compiler`] remembers what it made for the last world, and
+//! makes anew only what a change can have touched.
+//!
+//! What it makes is always what [`compile`](crate::compile) makes, byte for byte: it only skips work whose inputs are the
+//! very same values as before.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use lateen_xds::envoy::config::listener::v3::Listener;
+use lateen_xds::{Resource, XdsSet};
+
+use crate::clusters;
+use crate::context::Context;
+use crate::gateway_ports;
+use crate::identity::address;
+use crate::listeners::{self, outbound::Plan, outbound::Table};
+use crate::routes;
+use crate::scope::{Role, Scope};
+use crate::world::World;
+
+/// Compiles the configuration of one proxy, for one world after the other.
+#[derive(Debug)]
+pub struct Compiler {
+    scope: Scope,
+    previous: Option<Previous>,
+    routes: routes::Memory,
+}
+
+/// What was made for the world before. It keeps that world, whose addresses tell what is the same.
+#[derive(Debug)]
+struct Previous {
+    world: World,
+    visible: Vec<usize>,
+    upstreams: clusters::Compiled,
+    listeners: Listeners,
+}
+
+/// Listeners, and what was looked at for them beyond the sections of the world.
+#[derive(Clone, Debug)]
+struct Listeners {
+    /// VirtualServices with rules that listeners carry.
+    rules: Vec<usize>,
+    by_name: BTreeMap<Arc<str>, Resource<Listener>>,
+    /// The route configurations that a sidecar's listeners ask for.
+    tables: Vec<Table>,
+}
+
+impl Compiler {
+    /// A compiler that has made nothing yet.
+    pub fn new(scope: Scope) -> Compiler {
+        Compiler { scope, previous: None, routes: routes::Memory::default() }
+    }
+
+    /// The proxy that it compiles for.
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// The configuration in a world. Worlds that were made by [`World::update`] of the one before cost only what changed.
+    pub fn compile(&mut self, world: &World) -> XdsSet {
+        let cx = Context::new(world, &self.scope);
+        let visible = cx.visible();
+        let previous = self.previous.take().filter(|previous| previous.world.shares_settings(world));
+        let same_services = previous
+            .as_ref()
+            .is_some_and(|previous| previous.world.shares_services(world) && previous.visible == visible);
+        let same_rules = previous.as_ref().is_some_and(|previous| previous.world.shares_rules(world));
+        let same_endpoints = previous.as_ref().is_some_and(|previous| previous.world.shares_endpoints(world));
+
+        // Endpoints and clusters first, then the routes that lead to them, then the listeners that use those.
+        let upstreams = match &previous {
+            Some(previous) if same_services && same_rules && same_endpoints => previous.upstreams.clone(),
+            _ => clusters::compile(&cx),
+        };
+        let ports = match self.scope.role {
+            Role::Gateway => gateway_ports::merge(&cx),
+            Role::Sidecar => Vec::new(),
+        };
+        let rules: Vec<usize> = world
+            .all_virtual_services()
+            .iter()
+            .filter(|virtual_service| virtual_service.shapes_listeners())
+            .map(|virtual_service| address(&**virtual_service))
+            .collect();
+        let listeners = match &previous {
+            Some(previous)
+                if same_services
+                    && same_rules
+                    && same_endpoints
+                    && previous.world.shares_gateways(world)
+                    && previous.listeners.rules == rules =>
+            {
+                previous.listeners.clone()
+            }
+            _ => match self.scope.role {
+                Role::Gateway => Listeners { rules, by_name: listeners::of_gateway(&cx, &ports), tables: Vec::new() },
+                Role::Sidecar => {
+                    let plan = Plan::build(&cx);
+                    Listeners { rules, by_name: listeners::of_sidecar(&cx, &plan), tables: plan.tables() }
+                }
+            },
+        };
+        // Routes look at rules for what is hashed alone.
+        let hashes = |world: &World| world.has_consistent_hash();
+        let same_hashes =
+            same_rules || previous.as_ref().is_some_and(|previous| !hashes(&previous.world) && !hashes(world));
+        self.routes.begin(same_services && same_hashes, world);
+        let routes = match self.scope.role {
+            Role::Gateway => routes::gateway::compile(&cx, &ports, &mut self.routes),
+            Role::Sidecar => routes::sidecar::compile(&cx, &listeners.tables, &mut self.routes),
+        };
+        self.routes.end(|name| routes.contains_key(name));
+        let set = XdsSet {
+            endpoints: upstreams.endpoints.clone(),
+            clusters: upstreams.clusters.clone(),
+            routes,
+            listeners: listeners.by_name.clone(),
+            ..XdsSet::default()
+        };
+        self.previous = Some(Previous { world: world.clone(), visible, upstreams, listeners });
+        set
+    }
+}
