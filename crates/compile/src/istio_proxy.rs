@@ -54,9 +54,12 @@ pub(crate) fn stats() -> HttpFilter {
     http("istio.stats", typed("stats.PluginConfig", Struct::default()))
 }
 
+/// Name of the filter of chains and clusters that exchanges labels on connections.
+pub(crate) const NETWORK_METADATA_EXCHANGE: &str = "istio.metadata_exchange";
+
 /// Exchanges labels of the two workloads at the beginning of a connection.
 pub(crate) fn network_metadata_exchange() -> Filter {
-    network("istio.metadata_exchange", metadata_exchange_config(false))
+    network(NETWORK_METADATA_EXCHANGE, metadata_exchange_config(false))
 }
 
 /// Counts connections in Istio's standard metrics.

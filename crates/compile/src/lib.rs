@@ -16,9 +16,11 @@
 //! [`World::diagnostics`], never passed over in silence.
 
 mod access_log;
+mod auto_passthrough;
 mod clusters;
 mod compiler;
 mod context;
+mod dynamic_dns;
 mod endpoints;
 pub mod explain;
 mod gateway_ports;
@@ -30,6 +32,7 @@ mod istio_proxy;
 mod l4;
 mod listeners;
 mod local;
+mod locality;
 mod mesh;
 mod message;
 pub mod names;

@@ -203,7 +203,7 @@ impl fmt::Display for Workload {
 }
 
 /// Name that Istio gives to the one cluster of a mesh when it is not configured.
-const CLUSTER_ID: &str = "Kubernetes";
+pub(crate) const CLUSTER_ID: &str = "Kubernetes";
 
 impl Workload {
     /// A workload whose canonical name and revision come from its labels, by Istio's order of preference.

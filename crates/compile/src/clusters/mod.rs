@@ -1,0 +1,129 @@
+//! Which clusters does a proxy have? One for each port of each service that it imports, one more for each subset, those
+//! of its own workload, and a few that are always there; and the endpoints behind them.
+
+mod built_in;
+mod connection_pool;
+mod http_options;
+mod inbound;
+mod load_balancer;
+mod outbound;
+mod outlier_detection;
+mod transport;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use lateen_xds::envoy::config::cluster::v3::{Cluster, cluster};
+use lateen_xds::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use lateen_xds::{Origin, Part, Resource};
+
+use self::outbound::{Purpose, Upstream};
+use crate::auto_passthrough::PassesThrough;
+use crate::context::Context;
+use crate::message;
+use crate::names;
+use crate::scope::Role;
+use crate::world::services::Service;
+
+/// The clusters of a proxy by name, and the assignments of those that get their endpoints by name.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Compiled {
+    pub(crate) clusters: BTreeMap<Arc<str>, Resource<Cluster>>,
+    pub(crate) endpoints: BTreeMap<Arc<str>, Resource<ClusterLoadAssignment>>,
+}
+
+/// Compiles all clusters. Of two with one name the first stays.
+pub(crate) fn compile(cx: &Context<'_>) -> Compiled {
+    let mut compiled = Compiled::default();
+    let passes_through = PassesThrough::build(cx);
+    for service in cx.services() {
+        let identities = identities(cx, service);
+        compiled.add_service(cx, service, &identities, Purpose::Requests);
+        if passes_through.covers(service) {
+            compiled.add_service(cx, service, &identities, Purpose::PassThrough);
+        }
+    }
+    for cluster in built_in::compile(cx) {
+        compiled.add(cluster, Vec::new());
+    }
+    if cx.scope.role == Role::Sidecar && cx.is_redirected() {
+        for target in crate::inbound::inbound_targets(cx) {
+            let origins = target.origins.iter().map(|origin| (Part::Whole, (**origin).clone())).collect();
+            compiled.add(inbound::compile(cx, &target), origins);
+        }
+        compiled.add(inbound::passthrough(cx), Vec::new());
+    }
+    compiled
+}
+
+impl Compiled {
+    fn add_service(&mut self, cx: &Context<'_>, service: &Service, identities: &[String], purpose: Purpose) {
+        let rule = cx.rule(service).map(|rule| &**rule);
+        for port in service.ports.iter().filter(|port| port.protocol.has_clusters()) {
+            let whole = std::iter::once(None);
+            let subsets = rule.map(|rule| rule.subsets.as_slice()).unwrap_or_default().iter().map(Some);
+            for subset in whole.chain(subsets) {
+                let upstream = Upstream { cx, service, port, rule, subset, identities, purpose };
+                let Some((cluster, assignment)) = upstream.compile() else {
+                    continue;
+                };
+                if let Some(assignment) = assignment {
+                    self.endpoints.entry(cluster.name.as_str().into()).or_insert(assignment);
+                }
+                self.add(cluster, upstream.origins());
+            }
+        }
+    }
+
+    fn add(&mut self, cluster: Cluster, origins: Vec<(Part, Origin)>) {
+        self.clusters.entry(cluster.name.as_str().into()).or_insert_with(|| Resource::new(cluster, origins));
+    }
+}
+
+/// The names of which certificates of a service's workloads have one: those that it declares, else those of their
+/// service accounts in every trust domain. None when nothing is known of them.
+fn identities(cx: &Context<'_>, service: &Service) -> Vec<String> {
+    if !service.subject_alt_names.is_empty() {
+        return service.subject_alt_names.clone();
+    }
+    let endpoints = service.ports.iter().flat_map(|port| cx.endpoints(service, port));
+    let accounts: BTreeSet<(&str, &str)> = endpoints
+        .map(|endpoint| (&*endpoint.workload.namespace, &*endpoint.workload.service_account))
+        .filter(|(_, account)| !account.is_empty())
+        .collect();
+    let names: BTreeSet<String> = accounts
+        .iter()
+        .flat_map(|(namespace, account)| {
+            let domains = cx.world.mesh().trust_domains.iter();
+            domains.map(move |domain| format!("spiffe://{domain}/ns/{namespace}/sa/{account}"))
+        })
+        .collect();
+    names.into_iter().collect()
+}
+
+/// What all clusters start from.
+fn base(cx: &Context<'_>, name: &str) -> Cluster {
+    Cluster {
+        name: name.to_owned(),
+        alt_stat_name: names::stat_name(name),
+        connect_timeout: Some(message::duration(cx.world.mesh().connect_timeout)),
+        circuit_breakers: Some(connection_pool::unlimited_breakers()),
+        ..Default::default()
+    }
+}
+
+/// The endpoint of each connection is the address that its client sent it to, perhaps on another port.
+fn original_destination(cluster: &mut Cluster, port: Option<u32>) {
+    cluster.cluster_discovery_type = discovery_type(cluster::DiscoveryType::OriginalDst);
+    cluster.lb_policy = cluster::LbPolicy::ClusterProvided.into();
+    cluster.lb_config = port.map(|port| {
+        cluster::LbConfig::OriginalDstLbConfig(cluster::OriginalDstLbConfig {
+            upstream_port_override: Some(port),
+            ..Default::default()
+        })
+    });
+}
+
+fn discovery_type(kind: cluster::DiscoveryType) -> Option<cluster::ClusterDiscoveryType> {
+    Some(cluster::ClusterDiscoveryType::Type(kind.into()))
+}
