@@ -114,22 +114,12 @@ spec:
 apiVersion: networking.istio.io/v1
 kind: DestinationRule
 metadata: {name: a}
-spec: {host: a, trafficPolicy: {tls: {mode: SIMPLE}}}
----
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: {name: g}
-spec: {servers: [{port: {number: 443, name: https, protocol: HTTPS}, tls: {mode: SIMPLE, credentialName: c}, hosts: ['*']}]}
+spec: {host: a, trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}, tunnel: {targetHost: b, targetPort: 80}}}
 ---
 apiVersion: v1
 kind: Service
-metadata: {name: db}
-spec: {ports: [{name: mysql, port: 3306}]}
----
-apiVersion: networking.istio.io/v1alpha3
-kind: EnvoyFilter
-metadata: {name: e}
-spec: {configPatches: []}
+metadata: {name: east, labels: {topology.istio.io/network: east}}
+spec: {ports: [{name: tls, port: 15443}]}
 "
     .to_owned()
         + &service("a", 80);
@@ -139,12 +129,31 @@ spec: {configPatches: []}
         [
             "delegation is not compiled yet",
             "`tcp` routes are not compiled yet",
-            "TLS to workloads is not compiled yet",
-            "a server of protocol HTTPS is not compiled yet",
-            "a listener for port 3306, which does not speak HTTP, is not compiled yet",
-            "EnvoyFilter is not compiled yet",
+            "`tunnel` is not compiled yet",
+            "`PASSTHROUGH` without redirected connections is not compiled yet",
+            "gateways between networks are not compiled yet",
         ]
     );
+}
+
+#[test]
+fn what_a_rule_says_of_tls_and_localities_is_compiled() {
+    let yaml = "\
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: a}
+spec:
+  host: a
+  trafficPolicy:
+    tls: {mode: SIMPLE}
+    proxyProtocol: {version: V2}
+    loadBalancer: {localityLbSetting: {failover: [{from: us, to: eu}]}}
+    outlierDetection: {consecutive5xxErrors: 1}
+    portLevelSettings: [{port: {number: 80}, tls: {mode: ISTIO_MUTUAL}, loadBalancer: {zoneAwareLbSetting: {}}}]
+"
+    .to_owned()
+        + &service("a", 80);
+    assert!(findings(&yaml).is_empty());
 }
 
 #[test]

@@ -23,7 +23,7 @@ use crate::context::Context;
 use crate::message;
 use crate::names;
 use crate::scope::Role;
-use crate::world::services::Service;
+use crate::world::services::{Registry, Service};
 
 /// The clusters of a proxy by name, and the assignments of those that get their endpoints by name.
 #[derive(Clone, Debug, Default)]
@@ -87,18 +87,31 @@ fn identities(cx: &Context<'_>, service: &Service) -> Vec<String> {
         return service.subject_alt_names.clone();
     }
     let endpoints = service.ports.iter().flat_map(|port| cx.endpoints(service, port));
-    let accounts: BTreeSet<(&str, &str)> = endpoints
+    let of_workloads = endpoints
         .map(|endpoint| (&*endpoint.workload.namespace, &*endpoint.workload.service_account))
-        .filter(|(_, account)| !account.is_empty())
-        .collect();
-    let names: BTreeSet<String> = accounts
-        .iter()
-        .flat_map(|(namespace, account)| {
-            let domains = cx.world.mesh().trust_domains.iter();
-            domains.map(move |domain| format!("spiffe://{domain}/ns/{namespace}/sa/{account}"))
-        })
-        .collect();
+        .filter(|(_, account)| !account.is_empty());
+    let of_service = annotated(service, ACCOUNTS).map(|account| (&*service.namespace, account));
+    let accounts: BTreeSet<(&str, &str)> = of_workloads.chain(of_service).collect();
+    let mut names: BTreeSet<String> = annotated(service, IDENTITIES).map(str::to_owned).collect();
+    for (namespace, account) in accounts {
+        let domains = cx.world.mesh().trust_domains.iter();
+        names.extend(domains.map(|domain| format!("spiffe://{domain}/ns/{namespace}/sa/{account}")));
+    }
     names.into_iter().collect()
+}
+
+/// Annotation of a Service with service accounts of its workloads that Kubernetes does not know.
+const ACCOUNTS: &str = "alpha.istio.io/kubernetes-serviceaccounts";
+
+/// Annotation of a Service with names of its workloads in full.
+const IDENTITIES: &str = "alpha.istio.io/canonical-serviceaccounts";
+
+/// What an annotation of a Service lists.
+fn annotated<'a>(service: &'a Service, annotation: &str) -> impl Iterator<Item = &'a str> {
+    let of_kubernetes = service.registry == Registry::Kubernetes;
+    let object = service.sources.first().filter(|_| of_kubernetes);
+    let list = object.and_then(|object| object.metadata.annotations.get(annotation));
+    list.map(String::as_str).unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty())
 }
 
 /// What all clusters start from.

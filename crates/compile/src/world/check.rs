@@ -10,7 +10,7 @@ use lateen_config::{Diagnostic, Object};
 
 use super::World;
 use super::destination_rules::Client;
-use super::services::Service;
+use super::services::{NETWORK, Service};
 use crate::access_log;
 use crate::host;
 use crate::mesh::AccessLogEncoding;
@@ -43,6 +43,9 @@ pub(crate) fn run(world: &World) -> Vec<Diagnostic> {
     }
     for (object, spec) in &inputs.destination_rules.objects().destination_rules {
         check.destination_rule(object, spec);
+    }
+    for (object, _) in &inputs.services.objects().services {
+        check.service(object);
     }
     for object in &inputs.others.objects().others {
         check.other(object);
@@ -200,38 +203,32 @@ impl Check<'_> {
 
     fn traffic_policy(&mut self, object: &Arc<Object>, path: &str, policy: &TrafficPolicy) {
         let mut blocks = Vec::new();
-        if policy.tls.is_some() {
-            blocks.push((format!("{path}.tls"), "TLS to workloads is"));
-        }
         if policy.tunnel.is_some() {
             blocks.push((format!("{path}.tunnel"), "`tunnel` is"));
-        }
-        if policy.proxy_protocol.is_some() {
-            blocks.push((format!("{path}.proxyProtocol"), "`proxyProtocol` is"));
         }
         let mut balancers: Vec<(String, Option<&LoadBalancerSettings>)> =
             vec![(format!("{path}.loadBalancer"), policy.load_balancer.as_ref())];
         for (index, port) in policy.port_level_settings.iter().enumerate() {
             let path = format!("{path}.portLevelSettings[{index}]");
-            if port.tls.is_some() {
-                blocks.push((format!("{path}.tls"), "TLS to workloads is"));
-            }
             balancers.push((format!("{path}.loadBalancer"), port.load_balancer.as_ref()));
         }
         for (path, settings) in balancers {
-            let Some(settings) = settings else { continue };
-            if settings.locality_lb_setting.is_some() {
-                blocks.push((format!("{path}.localityLbSetting"), "`localityLbSetting` is"));
-            }
-            if settings.zone_aware_lb_setting.is_some() {
-                blocks.push((format!("{path}.zoneAwareLbSetting"), "`zoneAwareLbSetting` is"));
-            }
-            if matches!(settings.policy, Some(LoadBalancerPolicy::Simple(SimpleLb::Passthrough))) {
+            let by_name = settings.and_then(|settings| settings.policy.as_ref());
+            if matches!(by_name, Some(LoadBalancerPolicy::Simple(SimpleLb::Passthrough))) {
                 blocks.push((format!("{path}.simple"), "`PASSTHROUGH` without redirected connections is"));
             }
         }
         for (path, what) in blocks {
             self.not_compiled(object, &path, what);
+        }
+    }
+
+    /// A gateway between networks: workloads of another network would have to be reached through it.
+    fn service(&mut self, object: &Arc<Object>) {
+        if object.metadata.labels.contains_key(NETWORK) {
+            let finding = Diagnostic::warning(NOT_COMPILED, "gateways between networks are not compiled yet")
+                .help("workloads of every network are sent to at their own addresses");
+            self.push(object, &format!("metadata.labels.{NETWORK}"), finding);
         }
     }
 

@@ -24,6 +24,9 @@ const EXPORT_TO: &str = "networking.istio.io/exportTo";
 /// Annotation, of a Service or its Namespace, that asks for near workloads.
 const DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
 
+/// Labels of a Service whose clients stay with their workload; their value names the cookie or header.
+const PERSISTENT_SESSION: [&str; 2] = ["istio.io/persistent-session", "istio.io/persistent-session-header"];
+
 /// Label that ties an EndpointSlice to its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
@@ -183,7 +186,8 @@ impl<'a> Sources<'a> {
         } else {
             let key = (&**namespace, &*object.metadata.name);
             if let Some(slices) = self.slices.get(&key) {
-                of_slices(slices, &port.name, self.workloads).into_iter().for_each(&mut add);
+                let persistent = PERSISTENT_SESSION.iter().any(|label| object.metadata.labels.contains_key(*label));
+                of_slices(slices, &port.name, persistent, self.workloads).into_iter().for_each(&mut add);
             } else if let Some(list) = self.lists.get(&key) {
                 of_list(*list, &port.name, self.workloads).into_iter().for_each(&mut add);
             } else {
@@ -201,8 +205,14 @@ impl<'a> Sources<'a> {
     }
 }
 
-/// A slice's port is joined with the service's by name. Its endpoints are Pods if it says so, and need not be.
-fn of_slices(slices: &[Typed<'_, EndpointSlice>], port_name: &str, workloads: &Workloads) -> Vec<Endpoint> {
+/// A slice's port is joined with the service's by name. Its endpoints are Pods if it says so, and need not be. With
+/// persistent sessions those that go away are kept for the sessions that they have.
+fn of_slices(
+    slices: &[Typed<'_, EndpointSlice>],
+    port_name: &str,
+    persistent: bool,
+    workloads: &Workloads,
+) -> Vec<Endpoint> {
     let mut endpoints = Vec::new();
     for (object, slice) in slices {
         if slice.address_type == AddressType::Fqdn {
@@ -216,8 +226,10 @@ fn of_slices(slices: &[Typed<'_, EndpointSlice>], port_name: &str, workloads: &W
             let conditions = endpoint.conditions.as_ref();
             let ready = conditions.and_then(|conditions| conditions.ready).unwrap_or(true);
             let terminating = conditions.and_then(|conditions| conditions.terminating);
+            let serving = conditions.and_then(|conditions| conditions.serving).unwrap_or(true);
             let health = match (ready, terminating) {
                 (true, _) => Health::Healthy,
+                (false, None | Some(true)) if persistent && serving => Health::Draining,
                 (false, Some(false)) => Health::Unhealthy,
                 // Not ready and not said to stay: it is on its way out, and never sent.
                 (false, _) => continue,

@@ -57,7 +57,7 @@ fn build_entry(object: &Arc<Object>, entry: &ServiceEntry, mesh: &Mesh) -> Vec<S
             namespace: namespace.clone(),
             registry: Registry::ServiceEntry,
             addresses: addresses(entry),
-            discovery: discovery(entry),
+            discovery: discovery(object, entry),
             external: entry.location == ServiceEntryLocation::MeshExternal,
             alias_of: None,
             ports: ports.clone(),
@@ -77,8 +77,18 @@ fn build_entry(object: &Arc<Object>, entry: &ServiceEntry, mesh: &Mesh) -> Vec<S
     entry.hosts.iter().map(|host| service(host)).collect()
 }
 
-fn discovery(entry: &ServiceEntry) -> Discovery {
+/// Annotation that asks for connections to all addresses of a name at once, of which the first counts.
+const CONNECT_STRATEGY: &str = "istio.io/connect-strategy";
+
+/// Its value.
+const RACE: &str = "RACE_FIRST_TCP_CONNECT";
+
+fn discovery(object: &Object, entry: &ServiceEntry) -> Discovery {
+    let races = object.metadata.annotations.get(CONNECT_STRATEGY).is_some_and(|strategy| strategy == RACE);
+    let one_name = entry.endpoints.len() <= 1 && entry.workload_selector.is_none();
     match entry.resolution {
+        // Envoy tries the addresses of a name in turn where it takes the name for one endpoint.
+        Resolution::Dns if races && one_name => Discovery::DnsRoundRobin,
         Resolution::None => Discovery::OriginalDestination,
         Resolution::Static => Discovery::Endpoints,
         Resolution::DnsRoundRobin => Discovery::DnsRoundRobin,
@@ -111,7 +121,7 @@ pub(crate) fn endpoints(
         return Vec::new();
     };
     let target = target(port);
-    let discovery = discovery(entry);
+    let discovery = discovery(object, entry);
     if matches!(discovery, Discovery::OriginalDestination | Discovery::DynamicDns) {
         return Vec::new();
     }

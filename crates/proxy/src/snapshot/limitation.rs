@@ -95,11 +95,14 @@ pub(super) fn of_cluster(message: &cluster_v3::Cluster, origin: Option<&Origin>)
             .flatten()
             .any(|limit| *limit != UNLIMITED)
     });
+    let encrypted =
+        message.transport_socket.as_ref().is_some_and(|socket| socket.name != "envoy.transport_sockets.raw_buffer");
     let hashed = matches!(message.lb_policy(), LbPolicy::RingHash | LbPolicy::Maglev);
     let asked = [
         (message.outlier_detection.is_some(), "outlier detection is not carried out yet"),
         (limited, "the limits of connections, requests and retries are not enforced yet"),
         (!message.health_checks.is_empty(), "active health checks are not carried out yet"),
+        (encrypted, "TLS to endpoints is not carried out yet; plain bytes are sent"),
         (hashed, "consistent hashing is not carried out yet; hosts are picked at random"),
     ];
     let resource = ("cluster", Arc::from(message.name.as_str()));
