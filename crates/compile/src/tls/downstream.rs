@@ -177,3 +177,166 @@ fn of_domain(domain: &str) -> lateen_xds::envoy::r#type::matcher::v3::StringMatc
 pub(super) fn file(path: &str) -> DataSource {
     DataSource { specifier: Some(data_source::Specifier::Filename(path.to_owned())), ..Default::default() }
 }
+
+#[cfg(test)]
+mod tests {
+    use lateen_config::{MeshConfig, TlsCertificate, TlsProtocol};
+    use lateen_xds::envoy::extensions::transport_sockets::tls::v3::TlsParameters;
+    use lateen_xds::json;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const NATIVE: Capability = Capability::Native;
+
+    fn rendered(context: &DownstreamTlsContext) -> Value {
+        json::render(context).unwrap_or_default()
+    }
+
+    fn gateway(settings: &ServerTlsSettings) -> Value {
+        downstream_gateway(&Mesh::default(), NATIVE, settings, ChainProtocol::Http)
+            .map(|context| rendered(&context))
+            .unwrap_or_default()
+    }
+
+    fn with_credential(mode: ServerTlsMode) -> ServerTlsSettings {
+        ServerTlsSettings { mode, credential_name: Some("shop".into()), ..Default::default() }
+    }
+
+    fn ads(name: &str) -> Value {
+        json!({"name": name, "sds_config": {"ads": {}, "resource_api_version": "V3"}})
+    }
+
+    #[test]
+    fn workloads_of_the_mesh_show_certificates_of_a_trusted_domain() {
+        let config = MeshConfig { trust_domain_aliases: vec!["old".into()], ..MeshConfig::default() };
+        let context = downstream_mesh(&Mesh::from_config(&config), NATIVE, ChainProtocol::Tcp);
+        let context = rendered(&context);
+        assert_eq!(context["require_client_certificate"], json!(true));
+        let common = &context["common_tls_context"];
+        assert_eq!(common["alpn_protocols"], json!(["istio-peer-exchange", "h2", "http/1.1"]));
+        assert_eq!(common["tls_params"]["tls_minimum_protocol_version"], "TLSv1_2");
+        assert_eq!(common["tls_params"]["cipher_suites"].as_array().map(Vec::len), Some(6));
+        assert_eq!(common["tls_certificate_sds_secret_configs"], json!([ads("default")]));
+        let validation = &common["combined_validation_context"];
+        assert_eq!(
+            validation["default_validation_context"],
+            json!({"match_subject_alt_names": [{"prefix": "spiffe://cluster.local/"}, {"prefix": "spiffe://old/"}]})
+        );
+        assert_eq!(validation["validation_context_sds_secret_config"], ads("ROOTCA"));
+        let http = downstream_mesh(&Mesh::default(), NATIVE, ChainProtocol::Http);
+        assert_eq!(rendered(&http)["common_tls_context"]["alpn_protocols"], json!(["h2", "http/1.1"]));
+    }
+
+    #[test]
+    fn simple_tls_asks_for_no_certificate() {
+        assert_eq!(
+            gateway(&with_credential(ServerTlsMode::Simple)),
+            json!({
+                "require_client_certificate": false,
+                "common_tls_context": {
+                    "alpn_protocols": ["h2", "http/1.1"],
+                    "tls_certificate_sds_secret_configs": [ads("kubernetes://shop")],
+                },
+            })
+        );
+        // Envoy refuses names of certificates that nobody vouches for.
+        let named = ServerTlsSettings {
+            subject_alt_names: vec!["a".into()],
+            verify_certificate_hash: vec!["b".into()],
+            ..with_credential(ServerTlsMode::Simple)
+        };
+        assert_eq!(
+            gateway(&named)["common_tls_context"]["validation_context"],
+            json!({"verify_certificate_hash": ["b"]})
+        );
+    }
+
+    #[test]
+    fn mutual_tls_checks_certificates_against_the_authorities_of_the_credential() {
+        for (mode, required) in [(ServerTlsMode::Mutual, true), (ServerTlsMode::OptionalMutual, false)] {
+            let settings = ServerTlsSettings { subject_alt_names: vec!["a".into()], ..with_credential(mode) };
+            let context = gateway(&settings);
+            assert_eq!(context["require_client_certificate"], json!(required));
+            assert_eq!(
+                context["common_tls_context"]["combined_validation_context"],
+                json!({
+                    "default_validation_context": {"match_subject_alt_names": [{"exact": "a"}]},
+                    "validation_context_sds_secret_config": ads("kubernetes://shop-cacert"),
+                })
+            );
+        }
+        let own = ServerTlsSettings {
+            ca_cert_credential_name: Some("ca".into()),
+            insecure_skip_verify: Some(true),
+            ..with_credential(ServerTlsMode::Mutual)
+        };
+        assert_eq!(
+            gateway(&own)["common_tls_context"]["combined_validation_context"],
+            json!({
+                "default_validation_context": {"trust_chain_verification": "ACCEPT_UNTRUSTED"},
+                "validation_context_sds_secret_config": ads("kubernetes://ca"),
+            })
+        );
+    }
+
+    #[test]
+    fn certificates_may_be_several_and_may_be_files() {
+        let names = |settings: &ServerTlsSettings| {
+            let context = gateway(settings);
+            let common = &context["common_tls_context"];
+            let each = common["tls_certificate_sds_secret_configs"].as_array().cloned().unwrap_or_default();
+            let certificates: Vec<Value> = each.iter().map(|config| config["name"].clone()).collect();
+            let authorities = &common["combined_validation_context"]["validation_context_sds_secret_config"]["name"];
+            (certificates, authorities.clone())
+        };
+        let several = ServerTlsSettings {
+            mode: ServerTlsMode::Mutual,
+            credential_names: vec!["rsa".into(), "ecdsa".into()],
+            ..Default::default()
+        };
+        let expected = vec![json!("kubernetes://rsa"), json!("kubernetes://ecdsa")];
+        assert_eq!(names(&several), (expected, json!("kubernetes://rsa-cacert")));
+        let file = |name: &str| Some(format!("/{name}.pem"));
+        let files = ServerTlsSettings {
+            mode: ServerTlsMode::Mutual,
+            server_certificate: file("cert"),
+            private_key: file("key"),
+            ca_certificates: file("ca"),
+            ..Default::default()
+        };
+        assert_eq!(names(&files), (vec![json!("file-cert:/cert.pem~/key.pem")], json!("file-root:/ca.pem")));
+        let pair = |certificate: &str, key: &str| TlsCertificate {
+            server_certificate: file(certificate),
+            private_key: file(key),
+            ..Default::default()
+        };
+        let pairs = ServerTlsSettings {
+            mode: ServerTlsMode::Simple,
+            tls_certificates: vec![pair("a", "b"), pair("c", "d")],
+            ..Default::default()
+        };
+        let expected = vec![json!("file-cert:/a.pem~/b.pem"), json!("file-cert:/c.pem~/d.pem")];
+        assert_eq!(names(&pairs), (expected, Value::Null));
+    }
+
+    #[test]
+    fn a_gateway_with_the_meshs_certificates_takes_any_workload_of_it() {
+        let settings = ServerTlsSettings {
+            mode: ServerTlsMode::IstioMutual,
+            min_protocol_version: TlsProtocol::TlsV1_3,
+            ..Default::default()
+        };
+        let context = downstream_gateway(&Mesh::default(), NATIVE, &settings, ChainProtocol::Tcp).unwrap_or_default();
+        let common = context.common_tls_context.clone().unwrap_or_default();
+        assert_eq!(common.tls_params, None::<TlsParameters>, "the server has no say in it");
+        let context = rendered(&context);
+        assert_eq!(context["require_client_certificate"], json!(true));
+        let common = &context["common_tls_context"];
+        assert_eq!(common["alpn_protocols"], json!(["istio-peer-exchange", "h2", "http/1.1"]));
+        assert_eq!(common["combined_validation_context"]["default_validation_context"], json!({}));
+        for mode in [ServerTlsMode::Passthrough, ServerTlsMode::AutoPassthrough] {
+            assert_eq!(gateway(&with_credential(mode)), Value::Null);
+        }
+    }
+}

@@ -112,7 +112,8 @@ fn build_service(object: &Arc<Object>, spec: &Spec, of_namespace: Option<Traffic
             None if spec.is_headless() => Discovery::Headless,
             None => Discovery::Endpoints,
         },
-        external: false,
+        // Another name for a host that nothing else in the mesh knows.
+        external: external_name.is_some(),
         alias_of: external_name.map(crate::host::lower),
         ports: ports.collect(),
         visibility: Visibility::build(&export_to, &mesh.default_service_export_to, &namespace),
