@@ -154,7 +154,7 @@ impl<'a> Preference<'a> {
             Sharing::Priorities { labels, regions } => {
                 let by_labels = !labels.is_empty();
                 let regions = regions.filter(|_| !locality.is_unknown());
-                let own = by_labels.then(|| own_labels(scope)).unwrap_or_default();
+                let own = if by_labels { own_labels(scope) } else { BTreeMap::new() };
                 let mut groups = by_locality(endpoints, |endpoint| {
                     let by_label = if by_labels { label_priority(labels, &own, endpoint) } else { 0 };
                     let by_region =

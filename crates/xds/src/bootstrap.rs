@@ -282,9 +282,9 @@ fn static_cluster(set: &XdsSet, cluster: &Cluster) -> Cluster {
 /// a secret. Works on JSON, because TLS contexts are wrapped into other transport sockets in many ways, and only
 /// `SdsSecretConfig` has an `sds_config`.
 fn make_secrets_static(set: &XdsSet, value: &mut Value) -> bool {
+    let mut missing = false;
     match value {
         Value::Object(object) => {
-            let mut missing = false;
             if let (Some(Value::String(name)), Some(source)) = (object.get("name"), object.get("sds_config")) {
                 if set.secrets.contains_key(name.as_str()) {
                     object.remove("sds_config");
@@ -294,13 +294,18 @@ fn make_secrets_static(set: &XdsSet, value: &mut Value) -> bool {
                     object.insert("sds_config".to_owned(), file);
                 }
             }
-            object.values_mut().fold(missing, |missing, value| make_secrets_static(set, value) || missing)
+            for value in object.values_mut() {
+                missing |= make_secrets_static(set, value);
+            }
         }
         Value::Array(items) => {
-            items.iter_mut().fold(false, |missing, value| make_secrets_static(set, value) || missing)
+            for item in items {
+                missing |= make_secrets_static(set, item);
+            }
         }
-        _ => false,
+        _ => {}
     }
+    missing
 }
 
 /// Whether a source is a file, which a bootstrap without a control plane can keep.

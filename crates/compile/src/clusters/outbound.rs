@@ -10,9 +10,10 @@ use lateen_xds::envoy::r#type::v3::Percent;
 use lateen_xds::{Origin, Part, Resource};
 use prost_types::Value;
 
-use super::http_options::{self, Version};
-use super::transport::{self, Transport};
-use super::{base, connection_pool, discovery_type, load_balancer, original_destination, outlier_detection};
+use super::{
+    base, connection_pool, discovery_type, http_options, load_balancer, original_destination, outlier_detection,
+    transport,
+};
 use crate::context::Context;
 use crate::dynamic_dns;
 use crate::endpoints::{self, Selection};

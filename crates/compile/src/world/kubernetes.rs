@@ -58,8 +58,8 @@ pub(crate) fn resolve_aliases(services: &mut [Service]) {
     }
 }
 
-fn distribution(text: &String) -> Option<TrafficDistribution> {
-    match text.as_str() {
+fn distribution(text: &str) -> Option<TrafficDistribution> {
+    match text {
         "PreferClose" | "PreferSameZone" => Some(TrafficDistribution::PreferClose),
         "PreferSameNode" => Some(TrafficDistribution::PreferSameNode),
         _ => None,
@@ -125,7 +125,7 @@ fn build_service(object: &Arc<Object>, spec: &Spec, of_namespace: Option<Traffic
             .annotations
             .get(DISTRIBUTION)
             .or(spec.traffic_distribution.as_ref())
-            .and_then(distribution)
+            .and_then(|text| distribution(text))
             .or(of_namespace),
         is_node_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
         origin: super::origin(object),
