@@ -6,7 +6,7 @@ use prost::encoding::{WireType, encode_key, encode_varint};
 
 /// The value of one record. `B` is a slice when reading and a vector when writing.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Payload<B> {
+pub(crate) enum Payload<B> {
     Varint(u64),
     Fixed32([u8; 4]),
     Fixed64([u8; 8]),
@@ -15,10 +15,10 @@ pub(super) enum Payload<B> {
 
 /// What is wrong with encoded bytes.
 #[derive(Debug)]
-pub(super) struct Malformed(&'static str);
+pub(crate) struct Malformed(&'static str);
 
 /// The records of a message, field number and payload, in their order; it ends with the first malformed one.
-pub(super) fn records(encoded: &[u8]) -> impl Iterator<Item = Result<(u32, Payload<&[u8]>), Malformed>> {
+pub(crate) fn records(encoded: &[u8]) -> impl Iterator<Item = Result<(u32, Payload<&[u8]>), Malformed>> {
     let mut rest = encoded;
     std::iter::from_fn(move || {
         if rest.is_empty() {
@@ -33,7 +33,7 @@ pub(super) fn records(encoded: &[u8]) -> impl Iterator<Item = Result<(u32, Paylo
 }
 
 /// The next value without a key, as packed lists have them.
-pub(super) fn payload<'b>(rest: &mut &'b [u8], wire_type: WireType) -> Result<Payload<&'b [u8]>, Malformed> {
+pub(crate) fn payload<'b>(rest: &mut &'b [u8], wire_type: WireType) -> Result<Payload<&'b [u8]>, Malformed> {
     Ok(match wire_type {
         WireType::Varint => Payload::Varint(varint(rest)?),
         WireType::ThirtyTwoBit => Payload::Fixed32(array(rest)?),
@@ -52,7 +52,7 @@ pub(super) fn payload<'b>(rest: &mut &'b [u8], wire_type: WireType) -> Result<Pa
 
 impl<B: AsRef<[u8]>> Payload<B> {
     /// How the payload goes over the wire.
-    pub(super) fn wire_type(&self) -> WireType {
+    pub(crate) fn wire_type(&self) -> WireType {
         match self {
             Payload::Varint(_) => WireType::Varint,
             Payload::Fixed32(_) => WireType::ThirtyTwoBit,
@@ -62,7 +62,7 @@ impl<B: AsRef<[u8]>> Payload<B> {
     }
 
     /// Whether this is the value that a field without presence has when it is not written at all.
-    pub(super) fn is_default(&self) -> bool {
+    pub(crate) fn is_default(&self) -> bool {
         match self {
             Payload::Varint(value) => *value == 0,
             Payload::Fixed32(value) => *value == [0; 4],
@@ -71,7 +71,7 @@ impl<B: AsRef<[u8]>> Payload<B> {
         }
     }
 
-    pub(super) fn write_field(&self, number: u32, out: &mut Vec<u8>) {
+    pub(crate) fn write_field(&self, number: u32, out: &mut Vec<u8>) {
         encode_key(number, self.wire_type(), out);
         if let Payload::Bytes(value) = self {
             encode_varint(value.as_ref().len() as u64, out);
@@ -80,7 +80,7 @@ impl<B: AsRef<[u8]>> Payload<B> {
     }
 
     /// Without key and length, as in a packed list.
-    pub(super) fn write(&self, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
         match self {
             Payload::Varint(value) => encode_varint(*value, out),
             Payload::Fixed32(value) => out.extend_from_slice(value),

@@ -9,9 +9,9 @@ use std::sync::{LazyLock, OnceLock};
 
 use prost::encoding::WireType;
 
-use super::wire::{Payload, records};
+use crate::wire::{Payload, records};
 
-static ENCODED: &[u8] = include_bytes!("../../proto/envoy.binpb");
+static ENCODED: &[u8] = include_bytes!("../proto/envoy.binpb");
 
 /// Number of the option `udpa.annotations.sensitive`.
 const SENSITIVE_OPTION: u32 = 76_569_463;
@@ -26,8 +26,8 @@ struct Schema {
 }
 
 /// A message type.
-pub(super) struct MessageType {
-    pub(super) full_name: String,
+pub(crate) struct MessageType {
+    pub(crate) full_name: String,
     /// Its `DescriptorProto`.
     encoded: &'static [u8],
     proto3: bool,
@@ -35,27 +35,27 @@ pub(super) struct MessageType {
 }
 
 /// A field of a message type.
-pub(super) struct Field {
-    pub(super) name: &'static str,
-    pub(super) json_name: &'static str,
-    pub(super) number: u32,
-    pub(super) kind: Kind,
-    pub(super) repeated: bool,
+pub(crate) struct Field {
+    pub(crate) name: &'static str,
+    pub(crate) json_name: &'static str,
+    pub(crate) number: u32,
+    pub(crate) kind: Kind,
+    pub(crate) repeated: bool,
     /// Elements of a list stand in one record.
-    pub(super) packed: bool,
+    pub(crate) packed: bool,
     /// A value that equals the default is still a value.
-    pub(super) presence: bool,
+    pub(crate) presence: bool,
     /// Index of the `oneof` that it belongs to.
-    pub(super) oneof: Option<u64>,
+    pub(crate) oneof: Option<u64>,
     /// Where typed messages encode it: its number, or the smallest one in its `oneof`.
-    pub(super) position: u32,
+    pub(crate) position: u32,
     /// Values are secret.
-    pub(super) sensitive: bool,
+    pub(crate) sensitive: bool,
 }
 
 /// What a field holds. Types are named, to be looked up by [`message`] and [`enumeration`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Double,
     Float,
     Int32,
@@ -76,24 +76,24 @@ pub(super) enum Kind {
 }
 
 /// An enum type.
-pub(super) struct EnumType {
+pub(crate) struct EnumType {
     /// Names and numbers, in the order of the `.proto` file.
-    pub(super) values: Vec<(&'static str, i32)>,
+    pub(crate) values: Vec<(&'static str, i32)>,
 }
 
 /// The message type with this full name.
-pub(super) fn message(full_name: &str) -> Option<&'static MessageType> {
+pub(crate) fn message(full_name: &str) -> Option<&'static MessageType> {
     SCHEMA.messages.get(full_name)
 }
 
 /// The enum type with this full name.
-pub(super) fn enumeration(full_name: &str) -> Option<&'static EnumType> {
+pub(crate) fn enumeration(full_name: &str) -> Option<&'static EnumType> {
     SCHEMA.enums.get(full_name)
 }
 
 /// Every message type, entries of maps included.
 #[cfg(test)]
-pub(super) fn messages() -> impl Iterator<Item = &'static MessageType> {
+pub(crate) fn messages() -> impl Iterator<Item = &'static MessageType> {
     SCHEMA.messages.values()
 }
 
@@ -129,7 +129,7 @@ impl Schema {
 
 impl MessageType {
     /// Sorted by number.
-    pub(super) fn fields(&self) -> &[Field] {
+    pub(crate) fn fields(&self) -> &[Field] {
         self.fields.get_or_init(|| {
             let mut fields: Vec<Field> =
                 sub_messages(self.encoded, 2).filter_map(|encoded| Field::read(encoded, self.proto3)).collect();
@@ -144,19 +144,19 @@ impl MessageType {
         })
     }
 
-    pub(super) fn field(&self, number: u32) -> Option<&Field> {
+    pub(crate) fn field(&self, number: u32) -> Option<&Field> {
         let fields = self.fields();
         fields.binary_search_by_key(&number, |field| field.number).ok().map(|index| &fields[index])
     }
 
     /// By the name in the `.proto` file or by the one of canonical JSON.
-    pub(super) fn field_named(&self, name: &str) -> Option<&Field> {
+    pub(crate) fn field_named(&self, name: &str) -> Option<&Field> {
         let fields = self.fields();
         fields.iter().find(|field| field.name == name).or_else(|| fields.iter().find(|field| field.json_name == name))
     }
 
     /// The kinds of key and value, if this is the type of a map's entries.
-    pub(super) fn map_entry(&self) -> Option<(Kind, Kind)> {
+    pub(crate) fn map_entry(&self) -> Option<(Kind, Kind)> {
         sub_messages(self.encoded, 7).any(|options| number(options, 7) == Some(1)).then_some(())?;
         Some((self.field(1)?.kind, self.field(2)?.kind))
     }
@@ -164,7 +164,7 @@ impl MessageType {
 
 impl Kind {
     /// How a value of this kind goes over the wire when it is not packed.
-    pub(super) fn wire_type(self) -> WireType {
+    pub(crate) fn wire_type(self) -> WireType {
         match self {
             Kind::Double | Kind::Fixed64 | Kind::Sfixed64 => WireType::SixtyFourBit,
             Kind::Float | Kind::Fixed32 | Kind::Sfixed32 => WireType::ThirtyTwoBit,
@@ -175,6 +175,14 @@ impl Kind {
 }
 
 impl Field {
+    /// The kinds of key and value, if the field is a map.
+    pub(crate) fn map_entry(&self) -> Option<(Kind, Kind)> {
+        match self.kind {
+            Kind::Message(name) if self.repeated => message(name)?.map_entry(),
+            _ => None,
+        }
+    }
+
     /// From a `FieldDescriptorProto`. Groups, of which the Envoy API has none, are left out.
     fn read(encoded: &'static [u8], proto3: bool) -> Option<Self> {
         const REPEATED: u64 = 3;
