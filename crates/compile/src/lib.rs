@@ -36,6 +36,7 @@ mod locality;
 mod mesh;
 mod message;
 pub mod names;
+pub mod patches;
 mod policy;
 mod protocol;
 mod routes;

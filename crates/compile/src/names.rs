@@ -183,6 +183,20 @@ pub fn gateway_https_routes(
     }
 }
 
+/// Reads a gateway's route configuration name of either form back: (port, name of the port, gateway as
+/// `namespace/name`). Plain HTTP ports, which several Gateways can share, have no name and no gateway.
+pub fn parse_gateway_routes(name: &str) -> Option<(u32, Option<&str>, Option<String>)> {
+    if let Some((port, _)) = parse_gateway_http_routes(name) {
+        return Some((port, None, None));
+    }
+    let mut parts = name.strip_prefix("https.")?.splitn(3, '.');
+    let port = parts.next()?.parse().ok()?;
+    let port_name = parts.next()?;
+    // The names of gateways may have dots, and addresses have some.
+    let (gateway, namespace) = without_address(parts.next()?).rsplit_once('.')?;
+    Some((port, Some(port_name), Some(format!("{namespace}/{gateway}"))))
+}
+
 /// `<host>:<port>`.
 pub fn virtual_host(host: &str, port: u32) -> String {
     format!("{host}:{port}")
@@ -197,6 +211,12 @@ pub fn blackhole_virtual_host(port: u32) -> String {
 /// `/apis/networking.istio.io/v1/namespaces/<ns>/virtual-service/<name>`.
 pub fn config_path(kind: &str, namespace: &str, name: &str) -> String {
     format!("/apis/networking.istio.io/v1/namespaces/{namespace}/{kind}/{name}")
+}
+
+/// A dotted text without the IP address at its end, if it has one.
+fn without_address(text: &str) -> &str {
+    let ends = text.match_indices('.').filter(|(end, _)| text[end + 1..].parse::<std::net::IpAddr>().is_ok());
+    ends.map(|(end, _)| &text[..end]).next().unwrap_or(text)
 }
 
 #[cfg(test)]
@@ -249,5 +269,12 @@ mod tests {
         assert_eq!(parse_gateway_http_routes(&gateway_http_routes(8080, None)), Some((8080, None)));
         assert_eq!(parse_gateway_http_routes(&gateway_http_routes(80, Some("10.0.0.1"))), Some((80, Some("10.0.0.1"))));
         assert_eq!(parse_gateway_http_routes("https.443.a.b.c"), None);
+        assert_eq!(parse_gateway_routes("http.8080"), Some((8080, None, None)));
+        for bind in [None, Some("10.0.0.1"), Some("::1")] {
+            let name = gateway_https_routes(443, "web", "main.edge", "shop", bind);
+            let expected = (443, Some("web"), Some("shop/main.edge".to_owned()));
+            assert_eq!(parse_gateway_routes(&name), Some(expected), "{name}");
+        }
+        assert_eq!(parse_gateway_routes("9080"), None);
     }
 }
