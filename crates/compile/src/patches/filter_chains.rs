@@ -24,18 +24,18 @@ use super::{About, Change, Patch, Table, code, routes};
 /// What became of a filter chain.
 pub(super) enum Outcome<'t> {
     /// It is there, changed by these patches.
-    Kept(FilterChain, Vec<&'t About>),
+    Kept(Vec<&'t About>),
     /// A patch removed it.
     Removed(&'t About),
 }
 
 /// Applies everything that is for a chain of the listener with this key.
-pub(super) fn patch<'t>(pass: &mut Pass<'t, '_>, key: &ListenerKey, mut chain: FilterChain) -> Outcome<'t> {
+pub(super) fn patch<'t>(pass: &mut Pass<'t, '_>, key: &ListenerKey, chain: &mut FilterChain) -> Outcome<'t> {
     let mut applied = Vec::new();
     let table: &'t Table = pass.table;
     let resource = format!("listener `{}`", key.name);
     for patch in &table.filter_chains {
-        if !is_for(pass, &patch.about, key, &chain) {
+        if !is_for(pass, &patch.about, key, chain) {
             continue;
         }
         match &patch.change {
@@ -45,11 +45,11 @@ pub(super) fn patch<'t>(pass: &mut Pass<'t, '_>, key: &ListenerKey, mut chain: F
             }
             Change::Merge(value, lists) => {
                 pass.report.matched(&patch.about);
-                match merging::filter_chain(&chain, value, *lists) {
-                    Ok(Merged::Whole(merged)) => chain = merged,
+                match merging::filter_chain(chain, value, *lists) {
+                    Ok(Merged::Whole(merged)) => *chain = merged,
                     Ok(Merged::SocketOnly(merged)) => {
                         socket_only(pass, &patch.about);
-                        chain = merged;
+                        *chain = merged;
                     }
                     Err(error) => {
                         pass.report.refused(&patch.about, &resource, &error);
@@ -61,8 +61,8 @@ pub(super) fn patch<'t>(pass: &mut Pass<'t, '_>, key: &ListenerKey, mut chain: F
             Change::Insert(..) | Change::Replace(_) => {}
         }
     }
-    network_filters(pass, key, &mut chain, &resource, &mut applied);
-    Outcome::Kept(chain, applied)
+    network_filters(pass, key, chain, &resource, &mut applied);
+    Outcome::Kept(applied)
 }
 
 /// Tells that only the transport socket of a value counted.

@@ -239,9 +239,9 @@ impl Pass<'_, '_> {
     }
 
     fn filter_chains(&mut self, draft: &mut Draft, key: &ListenerKey) {
-        for (chain, mut own) in std::mem::take(&mut draft.chains) {
-            match filter_chains::patch(self, key, chain) {
-                Outcome::Kept(chain, applied) => {
+        for (mut chain, mut own) in std::mem::take(&mut draft.chains) {
+            match filter_chains::patch(self, key, &mut chain) {
+                Outcome::Kept(applied) => {
                     for about in applied {
                         origins::add(&mut own, &draft.whole, about);
                         draft.changed = true;
@@ -251,9 +251,9 @@ impl Pass<'_, '_> {
                 Outcome::Removed(about) => draft.note(about),
             }
         }
-        if let Some(chain) = draft.message.default_filter_chain.take() {
-            match filter_chains::patch(self, key, chain) {
-                Outcome::Kept(chain, applied) => {
+        if let Some(mut chain) = draft.message.default_filter_chain.take() {
+            match filter_chains::patch(self, key, &mut chain) {
+                Outcome::Kept(applied) => {
                     draft.message.default_filter_chain = Some(chain);
                     for about in applied {
                         draft.note(about);

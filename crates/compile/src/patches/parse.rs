@@ -135,7 +135,7 @@ impl<'a> Parser<'a> {
             return Some(Target::Everything);
         };
         let wrong = |what: &str| format!("a match of a {what} cannot tell which {} is meant", spec.apply_to.as_str());
-        match (&all.object, Of::of(spec.apply_to)) {
+        match (&all.object, part_of(spec.apply_to)) {
             (_, Of::Nothing) | (None, _) if all.context != PatchContext::Waypoint => Some(Target::Everything),
             (Some(ObjectTypes::Listener(wanted)), Of::Listener) => match self.listener_match(spec.apply_to, wanted) {
                 Some((field, message)) => unusable(self, field, message),
@@ -349,18 +349,16 @@ enum Of {
     Nothing,
 }
 
-impl Of {
-    fn of(apply_to: ApplyTo) -> Of {
-        match apply_to {
-            ApplyTo::Listener
-            | ApplyTo::ListenerFilter
-            | ApplyTo::FilterChain
-            | ApplyTo::NetworkFilter
-            | ApplyTo::HttpFilter => Of::Listener,
-            ApplyTo::RouteConfiguration | ApplyTo::VirtualHost | ApplyTo::HttpRoute => Of::Routes,
-            ApplyTo::Cluster => Of::Cluster,
-            ApplyTo::ExtensionConfig | ApplyTo::Bootstrap | ApplyTo::Invalid => Of::Nothing,
-        }
+fn part_of(apply_to: ApplyTo) -> Of {
+    match apply_to {
+        ApplyTo::Listener
+        | ApplyTo::ListenerFilter
+        | ApplyTo::FilterChain
+        | ApplyTo::NetworkFilter
+        | ApplyTo::HttpFilter => Of::Listener,
+        ApplyTo::RouteConfiguration | ApplyTo::VirtualHost | ApplyTo::HttpRoute => Of::Routes,
+        ApplyTo::Cluster => Of::Cluster,
+        ApplyTo::ExtensionConfig | ApplyTo::Bootstrap | ApplyTo::Invalid => Of::Nothing,
     }
 }
 
