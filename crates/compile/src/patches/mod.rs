@@ -3,8 +3,9 @@
 //!
 //! The way of a patch: [`Patches::build`] reads it and says what is wrong with it whatever the proxy;
 //! [`Patches::for_proxy`] chooses those that are for one proxy; [`Selected`] applies them to one resource after the
-//! other. Each application is a function of the resource and the selected patches alone, so its result can be kept as
-//! long as both stay the same; what happened on the way is in its [`Report`].
+//! other. Each application is a function of the resource, the selected patches and what [`Lookup`] answers, so its result
+//! can be kept as long as these stay the same ([`Selected`] can be compared); what happened on the way is in its
+//! [`Report`].
 //!
 //! Invariants: a patch that would break a resource leaves it as it was, and is told; an unchanged resource keeps its
 //! identity and version; origins follow the parts that they speak of when patches insert and remove.
@@ -37,7 +38,7 @@ use lateen_xds::envoy::config::listener::v3::{Filter, FilterChain, Listener, Lis
 use lateen_xds::envoy::config::route::v3::{Route, RouteConfiguration, VirtualHost};
 use lateen_xds::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
 use lateen_xds::merge::Lists;
-use regex::Regex;
+use regex::bytes::Regex;
 
 pub use self::report::Report;
 pub use self::select::{ProxyFacts, Selected};

@@ -10,8 +10,8 @@ use lateen_config::{
 use lateen_xds::envoy::extensions::filters::http::router::v3::Router;
 use lateen_xds::envoy::extensions::filters::network::http_connection_manager::v3::{HttpFilter, http_filter};
 use lateen_xds::merge::Lists;
-use lateen_xds::{Origin, any};
-use regex::Regex;
+use lateen_xds::{Origin, any, re2};
+use regex::bytes::{Regex, RegexBuilder};
 
 use super::value::{self, Patched};
 use super::{About, Change, Patch, Patches, Place, ProxyCondition, Table, Target, Value, code};
@@ -415,11 +415,12 @@ fn operations_of(apply_to: ApplyTo) -> &'static str {
     }
 }
 
+/// Versions are ASCII, so that matching bytes is what RE2 does as well.
 fn version_regex(pattern: &str) -> Result<Regex, String> {
     if pattern.len() > REGEX_LENGTH {
         return Err(format!("it is longer than {REGEX_LENGTH} characters"));
     }
-    match regex::RegexBuilder::new(pattern).size_limit(REGEX_SIZE).build() {
+    match RegexBuilder::new(&re2::translate(pattern)?).size_limit(REGEX_SIZE).build() {
         Ok(regex) => Ok(regex),
         Err(regex::Error::CompiledTooBig(_)) => Err("it is too large".to_owned()),
         // The last line says what is wrong; those before it draw the place.

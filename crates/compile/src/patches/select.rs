@@ -50,6 +50,19 @@ impl Selected {
     }
 }
 
+/// Equal are selections of the same patches of the same objects in the same places, as they are after an edit that did
+/// not touch them: everything that was made of one selection, reports included, holds for the other.
+impl PartialEq for Selected {
+    fn eq(&self, other: &Selected) -> bool {
+        let same = |one: &About, other: &About| {
+            let (object, path) = (Arc::ptr_eq(&one.object, &other.object), one.path == other.path);
+            object && path && one.id == other.id && one.lands_behind_router == other.lands_behind_router
+        };
+        let mut others = other.table.abouts();
+        self.table.abouts().all(|one| others.next().is_some_and(|other| same(one, other))) && others.next().is_none()
+    }
+}
+
 /// EnvoyFilters in the order in which they are applied: by priority, those of the root namespace first, then by age,
 /// then by `name.namespace`.
 pub(super) fn in_order<'a>(
@@ -77,7 +90,7 @@ fn is_for(about: &About, proxy: &ProxyFacts<'_>) -> bool {
         PatchContext::Waypoint => false,
     };
     let version = match &about.proxy.version {
-        Some(regex) => !proxy.istio_version.is_empty() && regex.is_match(proxy.istio_version),
+        Some(regex) => !proxy.istio_version.is_empty() && regex.is_match(proxy.istio_version.as_bytes()),
         None => true,
     };
     context

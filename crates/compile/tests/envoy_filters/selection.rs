@@ -88,3 +88,18 @@ fn a_context_is_the_one_that_a_resource_was_made_for() {
         }
     }
 }
+
+#[test]
+fn selections_of_the_same_patches_are_equal() {
+    let yaml = filter("a", ROOT, "", &http_patch("INSERT_FIRST", None, &lua("x")));
+    let objects = objects(&yaml);
+    let select = |objects: &[Arc<lateen_config::Object>]| for_role(&build(objects), Role::Gateway);
+    assert!(!select(&objects).is_empty());
+    assert!(select(&objects) == select(&objects), "built again of the same objects");
+    assert!(select(&objects) != select(&[]));
+    assert!(select(&[]) != select(&objects));
+    assert!(select(&objects) != for_role(&build(&objects), Role::Sidecar));
+    // A patch before it moves it, and what was said about it with it.
+    let more = self::objects(&filter("b", ROOT, "  priority: -1\n", &http_patch("INSERT_FIRST", None, &lua("y"))));
+    assert!(select(&objects) != select(&[more, objects.clone()].concat()));
+}
