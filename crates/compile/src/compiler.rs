@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use lateen_config::Diagnostic;
 use lateen_xds::envoy::config::listener::v3::Listener;
 use lateen_xds::{Resource, XdsSet};
 
@@ -15,6 +16,7 @@ use crate::context::Context;
 use crate::gateway_ports;
 use crate::identity::address;
 use crate::listeners::{self, outbound::Plan, outbound::Table};
+use crate::patched;
 use crate::routes;
 use crate::scope::{Role, Scope};
 use crate::world::World;
@@ -25,6 +27,7 @@ pub struct Compiler {
     scope: Scope,
     previous: Option<Previous>,
     routes: routes::Memory,
+    patched: patched::Memory,
 }
 
 /// What was made for the world before. It keeps that world, whose addresses tell what is the same.
@@ -49,7 +52,7 @@ struct Listeners {
 impl Compiler {
     /// A compiler that has made nothing yet.
     pub fn new(scope: Scope) -> Compiler {
-        Compiler { scope, previous: None, routes: routes::Memory::default() }
+        Compiler { scope, previous: None, routes: routes::Memory::default(), patched: patched::Memory::default() }
     }
 
     /// The proxy that it compiles for.
@@ -118,7 +121,19 @@ impl Compiler {
             listeners: listeners.by_name.clone(),
             ..XdsSet::default()
         };
+        let set = self.patched.apply(&cx, &ports, set);
         self.previous = Some(Previous { world: world.clone(), visible, upstreams, listeners });
         set
+    }
+
+    /// What is to be said about the configuration that was made last: patches of EnvoyFilters that match nothing of this
+    /// proxy, or that cannot be applied to it. What can be said without a proxy is in [`World::diagnostics`].
+    pub fn diagnostics(&self) -> Vec<Diagnostic> {
+        self.patched.diagnostics()
+    }
+
+    /// What is to be said about two proxies that run as one: a patch that matches something of either matches.
+    pub fn joint_diagnostics(&self, other: &Compiler) -> Vec<Diagnostic> {
+        self.patched.joint_diagnostics(&other.patched)
     }
 }

@@ -36,6 +36,7 @@ mod locality;
 mod mesh;
 mod message;
 pub mod names;
+mod patched;
 pub mod patches;
 mod policy;
 mod protocol;
@@ -52,9 +53,17 @@ pub use protocol::Protocol;
 pub use scope::{Capability, Interception, Listen, PortMapping, Role, Scope};
 pub use world::World;
 
+use lateen_config::Diagnostic;
 use lateen_xds::XdsSet;
 
 /// The configuration of one proxy. A [`Compiler`] makes the same, and remembers it for the next world.
 pub fn compile(world: &World, scope: &Scope) -> XdsSet {
     Compiler::new(scope.clone()).compile(world)
+}
+
+/// As [`compile`], with what is to be said about it: see [`Compiler::diagnostics`].
+pub fn compile_and_report(world: &World, scope: &Scope) -> (XdsSet, Vec<Diagnostic>) {
+    let mut compiler = Compiler::new(scope.clone());
+    let set = compiler.compile(world);
+    (set, compiler.diagnostics())
 }

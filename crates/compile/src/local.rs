@@ -4,10 +4,12 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use lateen_config::Diagnostic;
 use lateen_xds::XdsSet;
 use lateen_xds::envoy::config::core::v3::{address, socket_address};
 use lateen_xds::envoy::config::listener::v3::Listener;
 
+use crate::Compiler;
 use crate::scope::Scope;
 use crate::world::World;
 
@@ -27,6 +29,8 @@ pub struct Local {
     pub set: XdsSet,
     /// Listeners of the sidecar whose socket another listener holds.
     pub hidden: Vec<HiddenListener>,
+    /// Patches of EnvoyFilters that match nothing of either, or that cannot be applied.
+    pub diagnostics: Vec<Diagnostic>,
 }
 
 /// A listener that was left out because another one has its socket. Its route configuration stays: the
@@ -43,8 +47,11 @@ pub struct HiddenListener {
 
 /// Compiles both scopes. Of clusters with one name the gateway's stays, and of listeners that want one socket.
 pub fn compile_local(world: &World, scope: &LocalScope) -> Local {
-    let mut set = crate::compile(world, &scope.gateway);
-    let sidecar = crate::compile(world, &scope.sidecar);
+    let (mut gateway, mut sidecar) = (Compiler::new(scope.gateway.clone()), Compiler::new(scope.sidecar.clone()));
+    let mut set = gateway.compile(world);
+    let of_sidecar = sidecar.compile(world);
+    let diagnostics = gateway.joint_diagnostics(&sidecar);
+    let sidecar = of_sidecar;
     let mut held: Vec<(Arc<str>, SocketAddr)> =
         set.listeners.iter().filter_map(|(name, listener)| Some((name.clone(), socket(&listener.message)?))).collect();
     let mut hidden = Vec::new();
@@ -72,7 +79,7 @@ pub fn compile_local(world: &World, scope: &LocalScope) -> Local {
     for (name, secret) in sidecar.secrets {
         set.secrets.entry(name).or_insert(secret);
     }
-    Local { set, hidden }
+    Local { set, hidden, diagnostics }
 }
 
 /// The socket that a listener binds; `None` when it is no fixed one.

@@ -110,6 +110,7 @@ impl Controller {
         let world = World::build(objects.clone(), mesh);
         diagnostics.extend(world.diagnostics().iter().cloned());
         let local = compile_local(&world, &self.settings.scope);
+        diagnostics.extend(local.diagnostics);
         self.objects = objects;
         Update {
             set: local.set,

@@ -4,7 +4,7 @@ use lateen_config::{Diagnostic, PatchContext};
 use lateen_xds::envoy::config::cluster::v3::Cluster;
 use lateen_xds::{Part, Resource};
 
-use super::listeners::{Resources, insert_new};
+use super::listeners::{Resources, added, insert_new};
 use super::merging::{self, Outcome};
 use super::{Change, Lookup, Report, Selected, code, matching, origins};
 
@@ -72,20 +72,24 @@ impl Selected {
         report: &mut Report,
     ) -> Resources<Cluster> {
         let mut all = Resources::new();
-        let mut added = Vec::new();
+        let contexts: Vec<PatchContext> = groups.iter().map(|(context, _)| *context).collect();
         for (context, clusters) in groups {
             for (name, resource) in clusters {
                 if let Some(patched) = self.cluster(context, &resource, lookup, report) {
                     all.entry(name).or_insert(patched);
                 }
             }
-            added.extend(self.table.clusters.iter().filter(|patch| matching::adds_in(&patch.about, context)));
         }
-        for patch in added {
+        self.add_clusters(&contexts, &mut all, report);
+        all
+    }
+
+    /// Adds the clusters of patches to those that were generated for `contexts`.
+    pub fn add_clusters(&self, contexts: &[PatchContext], all: &mut Resources<Cluster>, report: &mut Report) {
+        for patch in added(&self.table.clusters, contexts) {
             if let Change::Insert(value, _) = &patch.change {
-                insert_new(&mut all, &patch.about, &value.name, value.clone(), "cluster", report);
+                insert_new(all, &patch.about, &value.name, value.clone(), "cluster", report);
             }
         }
-        all
     }
 }

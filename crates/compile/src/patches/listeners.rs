@@ -15,7 +15,7 @@ use super::positions::Filters;
 use super::{Change, Lookup, Patch, Report, Selected, Table, extensions, merging, origins};
 
 /// Resources of one type by name.
-pub(super) type Resources<M> = BTreeMap<Arc<str>, Resource<M>>;
+pub(crate) type Resources<M> = BTreeMap<Arc<str>, Resource<M>>;
 
 /// What an application looks at besides the resource, and where it tells what happened.
 pub(super) struct Pass<'a, 'l> {
@@ -61,25 +61,38 @@ impl Selected {
         report: &mut Report,
     ) -> Resources<Listener> {
         let mut all = Resources::new();
-        let mut added = Vec::new();
+        let contexts: Vec<PatchContext> = groups.iter().map(|(context, _)| *context).collect();
         for (context, listeners) in groups {
             for (name, resource) in listeners {
                 if let Some(patched) = self.listener(context, &resource, lookup, report) {
                     all.entry(name).or_insert(patched);
                 }
             }
-            added.extend(self.table.listeners.iter().filter(|patch| matching::adds_in(&patch.about, context)));
         }
-        for patch in added {
-            let Change::Insert(value, _) = &patch.change else {
-                continue;
-            };
-            let mut message = value.clone();
-            extensions::inline(&self.table, &mut message, report);
-            insert_new(&mut all, &patch.about, &value.name, message, "listener", report);
-        }
+        self.add_listeners(&contexts, &mut all, report);
         all
     }
+
+    /// Adds the listeners of patches to those that were generated for `contexts`.
+    pub fn add_listeners(&self, contexts: &[PatchContext], all: &mut Resources<Listener>, report: &mut Report) {
+        for patch in added(&self.table.listeners, contexts) {
+            if let Change::Insert(value, _) = &patch.change {
+                let mut message = value.clone();
+                extensions::inline(&self.table, &mut message, report);
+                insert_new(all, &patch.about, &value.name, message, "listener", report);
+            }
+        }
+    }
+}
+
+/// The patches that add a resource in one of these contexts, each once for each of them.
+pub(super) fn added<'t, M>(
+    patches: &'t [Arc<Patch<M>>],
+    contexts: &[PatchContext],
+) -> impl Iterator<Item = &'t Arc<Patch<M>>> {
+    contexts
+        .iter()
+        .flat_map(move |context| patches.iter().filter(move |patch| matching::adds_in(&patch.about, *context)))
 }
 
 /// Adds the resource of a patch, unless its name is taken.

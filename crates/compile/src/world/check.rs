@@ -237,8 +237,7 @@ impl Check<'_> {
         use lateen_config::Kind;
         if matches!(
             object.kind,
-            Kind::EnvoyFilter
-                | Kind::Sidecar
+            Kind::Sidecar
                 | Kind::ProxyConfig
                 | Kind::PeerAuthentication
                 | Kind::RequestAuthentication

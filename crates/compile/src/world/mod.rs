@@ -36,6 +36,7 @@ use self::services::{Endpoint, Service, ServicePort};
 use self::sidecars::{Imports, Sidecar, Sidecars};
 use self::virtual_services::{VirtualService, VirtualServices};
 use crate::mesh::Mesh;
+use crate::patches::Patches;
 
 /// The mesh as its objects describe it.
 ///
@@ -56,6 +57,7 @@ pub struct World {
     gateways: Arc<Vec<Gateway>>,
     sidecars: Arc<Sidecars>,
     peer_authentications: Arc<PeerAuthentications>,
+    patches: Arc<Patches>,
     diagnostics: Vec<Diagnostic>,
 }
 
@@ -70,6 +72,7 @@ struct Inputs {
     gateways: Section,
     sidecars: Section,
     peer_authentications: Section,
+    envoy_filters: Section,
     others: Section,
 }
 
@@ -91,7 +94,7 @@ impl Section {
 
 impl Inputs {
     fn build(objects: &[Arc<Object>]) -> Inputs {
-        let mut lists: [Vec<Arc<Object>>; 9] = Default::default();
+        let mut lists: [Vec<Arc<Object>>; 10] = Default::default();
         for object in objects {
             let list = match &object.spec {
                 Spec::Service(_) | Spec::ServiceEntry(_) | Spec::Namespace(_) => 0,
@@ -104,7 +107,8 @@ impl Inputs {
                 Spec::Sidecar(_) => 5,
                 Spec::PeerAuthentication(_) => 6,
                 Spec::Ingress(_) | Spec::IngressClass(_) => 7,
-                _ => 8,
+                Spec::EnvoyFilter(_) => 8,
+                _ => 9,
             };
             lists[list].push(object.clone());
         }
@@ -117,6 +121,7 @@ impl Inputs {
             sidecars,
             peer_authentications,
             ingresses,
+            envoy_filters,
             others,
         ] = lists.map(|list| Section(Arc::new(list)));
         Inputs {
@@ -128,6 +133,7 @@ impl Inputs {
             gateways,
             sidecars,
             peer_authentications,
+            envoy_filters,
             others,
         }
     }
@@ -208,6 +214,13 @@ impl World {
                 Arc::new(PeerAuthentications::build(&objects.peer_authentications, &mesh.root_namespace))
             }
         };
+        let patches = match same(|inputs| &inputs.envoy_filters) {
+            Some(previous) => previous.patches.clone(),
+            None => {
+                let objects = inputs.envoy_filters.objects();
+                Arc::new(Patches::build(&objects.envoy_filters, &mesh.root_namespace))
+            }
+        };
         let mut world = World {
             mesh,
             inputs,
@@ -220,9 +233,11 @@ impl World {
             gateways,
             sidecars,
             peer_authentications,
+            patches,
             diagnostics: Vec::new(),
         };
         world.diagnostics = check::run(&world);
+        world.diagnostics.extend(world.patches.diagnostics().iter().cloned());
         world
     }
 
@@ -313,6 +328,11 @@ impl World {
     /// Which connections a workload takes.
     pub fn peer_policy(&self, namespace: &str, labels: &BTreeMap<String, String>) -> PeerPolicy {
         self.peer_authentications.of_workload(namespace, labels)
+    }
+
+    /// The patches of all EnvoyFilters.
+    pub fn patches(&self) -> &Patches {
+        &self.patches
     }
 
     /// What is questionable about the objects as a whole: references that lead nowhere, and parts that are not

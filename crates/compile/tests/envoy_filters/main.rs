@@ -2,8 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod clusters;
+mod compiled;
 mod http_filters;
 mod listeners;
+#[path = "../mesh/mod.rs"]
+mod mesh;
 mod problems;
 mod routes;
 mod selection;

@@ -51,7 +51,8 @@ pub(crate) fn run(arguments: CompileArguments) -> anyhow::Result<ExitCode> {
     diagnostics.extend(problems);
     let world = World::build(objects, mesh);
     diagnostics.extend(world.diagnostics().iter().cloned());
-    let set = lateen_compile::compile(&world, &scope);
+    let (set, said) = lateen_compile::compile_and_report(&world, &scope);
+    diagnostics.extend(said);
     let output = match arguments.output {
         OutputArgument::Xds => render(&set)?,
         OutputArgument::EnvoyBootstrap => {
