@@ -172,3 +172,29 @@ fn gateways_that_do_not_serve_the_port_or_host_are_named() {
         ]
     );
 }
+
+#[test]
+fn a_cluster_that_is_not_there_or_empty_has_a_note_with_the_reason() {
+    let rule = "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: shop, namespace: default}\nspec: {host: shop, subsets: [{name: v1, labels: {version: v1}}, {name: v2, labels: {version: v2}}]}\n";
+    let notes = |destination: &str, rule: &str| {
+        let http = format!("{{route: [{{destination: {{{destination}}}}}]}}");
+        let yaml = shop() + rule + &virtual_service("v", &format!("hosts: [shop], http: [{http}]"));
+        from_sidecar(&yaml, "shop", "/").policies.notes.join("; ")
+    };
+    assert_eq!(notes("host: shop, subset: v1", rule), "");
+    assert_eq!(
+        notes("host: shop, subset: v2", rule),
+        "cluster `outbound|80|v2|shop.default.svc.cluster.local` has no endpoint: 503 (flag UH); no endpoint carries the labels of subset `v2`: version=v2"
+    );
+    let reason = |destination: &str, rule: &str| notes(destination, rule).split("; ").last().unwrap().to_owned();
+    assert_eq!(
+        reason("host: shop, subset: v3", rule),
+        "DestinationRule default/shop has no subset `v3`, but `v1`, `v2`"
+    );
+    assert_eq!(
+        reason("host: shop, subset: v1", ""),
+        "no DestinationRule that holds here makes subsets of `shop.default.svc.cluster.local`"
+    );
+    assert_eq!(reason("host: shop, port: {number: 81}", ""), "Service default/shop has port 80, not 81");
+    assert_eq!(reason("host: gone", ""), "no Service or ServiceEntry has host `gone.default.svc.cluster.local`");
+}

@@ -41,6 +41,9 @@ pub(crate) enum Command {
     /// Check YAML, object by object, as Istio would
     #[command(after_help = VALIDATE_EXAMPLES)]
     Validate(ValidateArguments),
+    /// Say where a request goes and why, without sending it
+    #[command(after_help = EXPLAIN_EXAMPLES)]
+    Explain(ExplainArguments),
 }
 
 const RUN_EXAMPLES: &str = "Examples:
@@ -62,6 +65,15 @@ const VALIDATE_EXAMPLES: &str = "Examples:
   lateen validate -f shop/ -o json                      one entry per object, for other programs
 
 Exit code: 0 when everything is valid, 1 when something is not, 2 when something cannot be read.";
+const EXPLAIN_EXAMPLES: &str = "Examples:
+  lateen explain -f shop/ GET http://shop.example.com/cart      through the gateway that serves the host
+  lateen explain -f shop/ GET http://reviews:9080/ -H 'end-user: jason'   from one service to another
+  lateen explain -f shop/ --namespace shop --label app=web GET http://reviews/
+  lateen explain -f shop/ tcp://10.0.0.1:3306                   a connection that is no HTTP
+  lateen explain -f shop/ --direction inbound --label app=reviews --tls mtls GET http://reviews:9080/
+
+Exit code: 0 when the request is answered by a cluster, a redirect or a fixed response, 1 when it is not, 2 for a
+question that cannot be asked.";
 
 /// Where the YAML is and how it is read.
 #[derive(Args, Clone, Debug)]
@@ -177,6 +189,87 @@ pub(crate) struct ValidateArguments {
     pub(crate) output: FormArgument,
 }
 
+/// `lateen explain`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ExplainArguments {
+    #[command(flatten)]
+    pub(crate) sources: Sources,
+    /// The part of the proxy that is asked [default: gateway if a Gateway serves the host, else sidecar]
+    #[arg(long = "as", value_name = "ROLE", value_enum)]
+    pub(crate) role: Option<RoleArgument>,
+    /// Label of the proxy's workload; a gateway without any serves all Gateways
+    #[arg(short, long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+    pub(crate) labels: Vec<(String, String)>,
+    /// Which way a sidecar sees the request
+    #[arg(long, value_name = "WAY", value_enum, default_value_t = DirectionArgument::Outbound)]
+    pub(crate) direction: DirectionArgument,
+    /// Address that the client connects to [default: that of the URL or of its service]
+    #[arg(long, value_name = "IP")]
+    pub(crate) address: Option<IpAddr>,
+    /// Port that the client connects to [default: that of the URL]
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) port: Option<u16>,
+    /// What the client speaks [default: by the URL, else HTTP/1.1]
+    #[arg(long, value_name = "PROTOCOL", value_enum)]
+    pub(crate) protocol: Option<ProtocolArgument>,
+    /// How the client begins; mtls is TLS with a certificate that the server trusts [default: by the URL]
+    #[arg(long, value_name = "KIND", value_enum)]
+    pub(crate) tls: Option<TlsArgument>,
+    /// Server name of the TLS handshake [default: the host of the URL]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) sni: Option<String>,
+    /// Protocols that the TLS handshake offers [default: by the protocol; towards a sidecar with mtls, Istio's]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) alpn: Vec<String>,
+    /// Address of the proxy's workload
+    #[arg(long, value_name = "IP")]
+    pub(crate) proxy_ip: Option<IpAddr>,
+    /// File with the mesh configuration [default: the ConfigMap `istio` among the objects]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) mesh_config: Option<PathBuf>,
+    /// Header of the request; may be given several times
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = parse_header)]
+    pub(crate) headers: Vec<(String, String)>,
+    /// Form of the answer
+    #[arg(short, long, value_enum, default_value_t = FormArgument::Text)]
+    pub(crate) output: FormArgument,
+    /// Method and URL; the method may be left out (GET). `tcp://HOST:PORT` and `tls://HOST:PORT` are connections
+    /// without HTTP
+    #[arg(value_name = "METHOD URL", required = true, num_args = 1..=2)]
+    pub(crate) request: Vec<String>,
+}
+
+/// Which way a request takes through a sidecar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DirectionArgument {
+    /// From the workload to others
+    Outbound,
+    /// From others to the workload
+    Inbound,
+}
+
+/// What a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProtocolArgument {
+    /// HTTP/1.1
+    Http,
+    /// HTTP/2
+    Http2,
+    /// Anything else
+    Tcp,
+}
+
+/// How a client begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TlsArgument {
+    /// Without TLS
+    Plaintext,
+    /// With TLS
+    Tls,
+    /// With TLS and a certificate of its own
+    Mtls,
+}
+
 /// `lateen demo`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DemoArguments {
@@ -215,9 +308,9 @@ pub(crate) enum OutputArgument {
 /// Forms of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum FormArgument {
-    /// For people: problems on standard error, the result on standard output
+    /// For people
     Text,
-    /// For programs: one array on standard output
+    /// For programs
     Json,
 }
 
@@ -258,6 +351,13 @@ fn parse_label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("expected KEY=VALUE, for example istio=ingress".into()),
+    }
+}
+
+fn parse_header(text: &str) -> Result<(String, String), String> {
+    match text.split_once(':') {
+        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.trim().to_owned())),
+        _ => Err("expected NAME: VALUE, for example 'end-user: jason'".into()),
     }
 }
 

@@ -3,6 +3,8 @@
 //! The compiled configuration does not know them, so this is the one part of an explanation that asks the world. It
 //! judges by the same rules as the compiler does, one object at a time.
 
+mod destination_rules;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -16,7 +18,6 @@ use crate::host::{self, MESH};
 use crate::names;
 use crate::scope::{Role, Scope};
 use crate::world::World;
-use crate::world::destination_rules::{Client, DestinationRule};
 use crate::world::gateways::Gateway;
 use crate::world::services::{Registry, Service};
 use crate::world::virtual_services::{Rule, VirtualService};
@@ -43,6 +44,8 @@ pub(crate) fn add(set: &XdsSet, world: &World, scope: &Scope, call: &Call, expla
     lost.retain(|tried| !explanation.tried.contains(tried));
     lost.truncate(MAX_LOST);
     explanation.tried.extend(lost);
+    let notes: Vec<String> = explanation.clusters.iter().filter_map(|cluster| search.shortcoming(cluster)).collect();
+    explanation.policies.notes.extend(notes);
 }
 
 struct Search<'a> {
@@ -77,9 +80,14 @@ impl<'a> Search<'a> {
             Role::Gateway => Vec::new(),
         };
         let mut names: Vec<Arc<str>> = services.iter().map(|service| service.host.clone()).collect();
-        if !written.is_empty() && !names.contains(&written) {
+        if scope.role == Role::Sidecar {
+            names.extend(full_names(&written, scope, &world.mesh().cluster_domain));
+        }
+        if !written.is_empty() {
             names.push(written);
         }
+        names.sort();
+        names.dedup();
         Search {
             world,
             scope,
@@ -145,7 +153,16 @@ impl<'a> Search<'a> {
                 format!("no server of gateway `{bound}` offers this host to namespace `{}`", virtual_service.namespace)
             });
         }
-        let winner = self.used.iter().find(|origin| &*origin.kind == "VirtualService")?;
+        let Some(winner) = self.used.iter().find(|origin| &*origin.kind == "VirtualService") else {
+            let port = u32::from(self.call.port);
+            if self.services.is_empty() {
+                return Some("no Service or ServiceEntry has this host".to_owned());
+            }
+            let is_routed =
+                |service: &&Service| service.port(port).is_some_and(|port| port.protocol.is_routed_as_http());
+            let missing = !self.services.iter().any(is_routed);
+            return missing.then(|| format!("no service of this host speaks HTTP on port {port}"));
+        };
         let narrower = virtual_service.hosts.iter().all(|host| host::is_wildcard(host));
         let reason = if narrower { "names this host more exactly" } else { "has this host too, and comes first" };
         Some(format!("VirtualService {}/{} {reason}: a sidecar uses one alone", winner.namespace, winner.name))
@@ -304,65 +321,6 @@ impl<'a> Search<'a> {
             .find(|(key, value)| !self.scope.selected_by([(key.as_str(), value.as_str())].into_iter()))?;
         Some(format!("it selects workloads with the label `{key}={value}`, which this gateway does not have"))
     }
-
-    /// DestinationRules for the services that are reached, but not the ones that hold.
-    fn destination_rules(&self, explanation: &Explanation, lost: &mut Vec<Tried>) {
-        let client = Client { namespace: &self.scope.namespace, labels: self.scope.labels.as_ref() };
-        let mut seen = BTreeSet::new();
-        let hosts: BTreeSet<&str> = explanation
-            .clusters
-            .iter()
-            .filter_map(|cluster| Some(names::parse_outbound_cluster(&cluster.name)?.host))
-            .collect();
-        for host in hosts {
-            let Some(service) = self.world.services().iter().find(|service| *service.host == *host) else { continue };
-            let used = self.world.destination_rule(service, &client);
-            for rule in self.world.all_destination_rules().filter(|rule| host::covers(&rule.host, host)) {
-                let is_used = used.is_some_and(|used| {
-                    is_same(&used.origin, &rule.origin)
-                        || used.merged.iter().any(|merged| is_same(merged, &rule.origin))
-                });
-                if !is_used && seen.insert((rule.namespace.clone(), rule.name.clone())) {
-                    let reason = self.unused_rule(rule, used.map(|used| &**used), service);
-                    lost.push(Tried { origin: Some((*rule.origin).clone()), reason });
-                }
-            }
-        }
-    }
-
-    fn unused_rule(&self, rule: &DestinationRule, used: Option<&DestinationRule>, service: &Service) -> String {
-        let namespace = &self.scope.namespace;
-        if let Some(selector) = &rule.workload_selector {
-            let selector = selector.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-            if *rule.namespace != **namespace || !self.scope.selected_by(selector) {
-                return "it is for other workloads".to_owned();
-            }
-        }
-        if !rule.visibility.includes(namespace) {
-            return format!("it is not exported to namespace `{namespace}`");
-        }
-        let root = &self.world.mesh().root_namespace;
-        if ![namespace, &service.namespace, root].contains(&&rule.namespace) {
-            return format!(
-                "its namespace is neither the client's (`{namespace}`), nor the service's (`{}`), nor `{root}`",
-                service.namespace
-            );
-        }
-        // Client, service, root: the first namespace with a rule decides.
-        let asked = [namespace, &service.namespace, root];
-        let turn = |namespace: &Arc<str>| asked.iter().position(|asked| *asked == namespace);
-        match used {
-            Some(used) if turn(&used.namespace) < turn(&rule.namespace) => format!(
-                "DestinationRule {}/{} holds: the namespace of the client is asked first, then that of the service",
-                used.namespace, used.name
-            ),
-            Some(used) if used.namespace == rule.namespace => {
-                format!("DestinationRule {}/{} names the host more exactly, or comes first", used.namespace, used.name)
-            }
-            // Within a namespace the most specific host alone is looked at, even if its rule is for other workloads.
-            _ => "another DestinationRule of its namespace names the host more exactly".to_owned(),
-        }
-    }
 }
 
 /// Whether a sidecar's client means a service by this name, or by the address that it connects to.
@@ -381,6 +339,17 @@ fn is_meant(service: &Service, written: &str, call: &Call, scope: &Scope) -> boo
     match written.split_once('.') {
         None => written == name && *namespace == *scope.namespace,
         Some((first, rest)) => first == name && rest.strip_suffix(".svc").unwrap_or(rest) == namespace,
+    }
+}
+
+/// What a short name means to a client in a namespace, whether or not there is such a service.
+fn full_names(written: &str, scope: &Scope, domain: &str) -> Option<Arc<str>> {
+    let labels: Vec<&str> = written.split('.').collect();
+    match labels.as_slice() {
+        ["localhost"] | [""] => None,
+        [_] => Some(host::resolve(written, &scope.namespace, domain)),
+        [name, namespace] | [name, namespace, "svc"] => Some(format!("{name}.{namespace}.svc.{domain}").into()),
+        _ => None,
     }
 }
 

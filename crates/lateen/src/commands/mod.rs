@@ -2,6 +2,7 @@
 
 mod compile;
 mod demo;
+mod explain;
 pub(crate) mod run;
 mod validate;
 
@@ -18,6 +19,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Demo(arguments) => demo::run(arguments),
         Command::Compile(arguments) => compile::run(arguments),
         Command::Validate(arguments) => validate::run(&arguments),
+        Command::Explain(arguments) => explain::run(arguments),
     }
 }
 
