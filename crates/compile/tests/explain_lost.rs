@@ -70,7 +70,7 @@ fn a_virtual_service_that_is_bound_or_exported_elsewhere_is_named() {
     assert_eq!(
         tried(&from_sidecar(&yaml, "shop.default", "/")),
         [
-            "edge: it is bound to gateway `default/web`, not to the mesh",
+            "edge: it is bound to gateway `default/web`, which does not exist",
             "private: it is not exported to namespace `default`",
         ]
     );

@@ -44,7 +44,9 @@ pub(crate) fn add(set: &XdsSet, world: &World, scope: &Scope, call: &Call, expla
     lost.retain(|tried| !explanation.tried.contains(tried));
     lost.truncate(MAX_LOST);
     explanation.tried.extend(lost);
-    let notes: Vec<String> = explanation.clusters.iter().filter_map(|cluster| search.shortcoming(cluster)).collect();
+    let mut notes: Vec<String> =
+        explanation.clusters.iter().filter_map(|cluster| search.shortcoming(cluster)).collect();
+    notes.dedup();
     explanation.policies.notes.extend(notes);
 }
 
@@ -125,9 +127,10 @@ impl<'a> Search<'a> {
             Role::Gateway => virtual_service.gateways.iter().any(|gateway| self.gateways.contains(&**gateway)),
         };
         if !is_bound {
-            return Some(match self.scope.role {
-                Role::Sidecar => format!("it is bound to gateway `{bound}`, not to the mesh"),
-                Role::Gateway => self.bound_elsewhere(virtual_service, &bound),
+            return Some(match (self.scope.role, self.missing_gateway(virtual_service)) {
+                (_, Some(missing)) => format!("it is bound to gateway `{missing}`, which does not exist"),
+                (Role::Sidecar, None) => format!("it is bound to gateway `{bound}`, not to the mesh"),
+                (Role::Gateway, None) => self.bound_elsewhere(virtual_service, &bound),
             });
         }
         let namespace = &self.scope.namespace;
@@ -168,15 +171,15 @@ impl<'a> Search<'a> {
         Some(format!("VirtualService {}/{} {reason}: a sidecar uses one alone", winner.namespace, winner.name))
     }
 
+    /// A gateway that a VirtualService names and that is not there.
+    fn missing_gateway<'v>(&self, virtual_service: &'v VirtualService) -> Option<&'v str> {
+        let exists = |name: &str| self.world.gateways().iter().any(|gateway| gateway.full_name() == name);
+        virtual_service.gateways.iter().map(|name| &**name).find(|name| *name != MESH && !exists(name))
+    }
+
     fn bound_elsewhere(&self, virtual_service: &VirtualService, bound: &str) -> String {
         if virtual_service.gateways.iter().all(|gateway| **gateway == *MESH) {
             return "it is bound to the mesh, not to a gateway".to_owned();
-        }
-        let known = |name: &str| self.world.gateways().iter().find(|gateway| gateway.full_name() == name);
-        if let Some(missing) =
-            virtual_service.gateways.iter().find(|gateway| ***gateway != *MESH && known(gateway).is_none())
-        {
-            return format!("it is bound to gateway `{missing}`, which does not exist");
         }
         let serving: Vec<&str> = self.gateways.iter().map(String::as_str).collect();
         match serving.as_slice() {

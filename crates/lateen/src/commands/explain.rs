@@ -36,7 +36,11 @@ pub(crate) fn run(arguments: ExplainArguments) -> anyhow::Result<ExitCode> {
         FormArgument::Json => format!("{}\n", serde_json::to_string_pretty(&explanation.to_json())?),
         FormArgument::Text => text::render(&question, &scope, &call, &explanation, &sources),
     };
-    report::answer(&answer).context("cannot write to standard output")?;
+    match report::answer(&answer) {
+        // Whoever reads the first lines alone has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+        written => written.context("cannot write to standard output")?,
+    }
     Ok(if explanation.is_answered() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -124,18 +124,16 @@ fn built_in(explanation: &Explanation) -> Option<String> {
         [only] => Some(only.name.as_str()),
         _ => None,
     };
-    let policy = "outboundTrafficPolicy of the mesh";
     Some(match (explanation.virtual_host.as_deref(), only) {
-        (Some(names::ALLOW_ANY), _) => format!(
-            "no service has this host and port; the {policy} is ALLOW_ANY, so the request goes where its client wanted"
-        ),
+        (Some(names::ALLOW_ANY), _) => "no service has this host and port: the request goes where its client wanted \
+                                        (outboundTrafficPolicy ALLOW_ANY)"
+            .to_owned(),
         (Some(names::BLOCK_ALL), _) => {
-            format!("no service has this host and port; the {policy} is REGISTRY_ONLY, so the proxy answers 502")
+            "no service has this host and port: the proxy answers 502 (outboundTrafficPolicy REGISTRY_ONLY)".to_owned()
         }
-        (_, Some(names::PASSTHROUGH_CLUSTER)) => format!(
-            "no service has this address and port; the {policy} is ALLOW_ANY, so the connection goes where its client \
-             wanted"
-        ),
+        (_, Some(names::PASSTHROUGH_CLUSTER)) => "no service has this address and port: the connection goes where its \
+                                                  client wanted (outboundTrafficPolicy ALLOW_ANY)"
+            .to_owned(),
         (_, Some(names::BLACK_HOLE_CLUSTER)) => {
             "nothing may be reached this way, so the connection ends here".to_owned()
         }
