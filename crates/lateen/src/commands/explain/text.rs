@@ -140,17 +140,16 @@ fn built_in(explanation: &Explanation) -> Option<String> {
         (Some(host), _) if explanation.route.is_none() && host.starts_with("blackhole:") => {
             "no VirtualService is bound to the Gateways of this port".to_owned()
         }
-        _ => match &explanation.origin {
-            Some(origin) if &*origin.kind == "Service" || &*origin.kind == "ServiceEntry" => {
-                if explanation.virtual_host.is_some() && explanation.route.as_deref() == Some(names::DEFAULT_ROUTE) {
-                    "no VirtualService routes this host, so requests go to the service that has it".to_owned()
-                } else {
-                    return None;
-                }
-            }
-            _ => return None,
-        },
+        (Some(_), _) if is_of_service(explanation) && explanation.route.as_deref() == Some(names::DEFAULT_ROUTE) => {
+            "no VirtualService routes this host, so requests go to the service that has it".to_owned()
+        }
+        _ => return None,
     })
+}
+
+/// Whether a service's own entry decided.
+fn is_of_service(explanation: &Explanation) -> bool {
+    explanation.origin.as_ref().is_some_and(|origin| matches!(&*origin.kind, "Service" | "ServiceEntry"))
 }
 
 /// The first lines of a rule as they stand in its file. A whole object is not worth it: its first lines say what it is.
