@@ -4,7 +4,7 @@
 
 mod mesh;
 
-use lateen_compile::explain::{Call, Explanation, explain};
+use lateen_compile::explain::{Call, CallProtocol, Explanation, explain};
 use lateen_compile::{Interception, Scope, compile};
 
 use mesh::{service, sidecar_scope, workload, world};
@@ -197,4 +197,43 @@ fn a_cluster_that_is_not_there_or_empty_has_a_note_with_the_reason() {
     );
     assert_eq!(reason("host: shop, port: {number: 81}", ""), "Service default/shop has port 80, not 81");
     assert_eq!(reason("host: gone", ""), "no Service or ServiceEntry has host `gone.default.svc.cluster.local`");
+}
+
+#[test]
+fn rules_for_connections_that_are_not_read_are_named_too() {
+    let database = "---\napiVersion: v1\nkind: Service\nmetadata: {name: db, namespace: default}\nspec:\n  clusterIP: 10.0.0.7\n  selector: {app: db}\n  ports: [{name: tcp, port: 3306}]\n";
+    let yaml = format!("{database}{}", service("other", 80))
+        + &virtual_service(
+            "admins",
+            "hosts: [db], tcp: [{match: [{port: 3307}, {sourceLabels: {app: admin}}], route: [{destination: {host: other}}]}]",
+        )
+        + &virtual_service("http", &format!("hosts: [db], http: [{}]", to("other")));
+    let call = Call {
+        protocol: CallProtocol::Tcp,
+        address: Some("10.0.0.7".parse().unwrap()),
+        port: 3306,
+        authority: "db:3306".into(),
+        ..Call::default()
+    };
+    let explanation = ask(&yaml, &sidecar("default"), &call);
+    assert_eq!(explanation.clusters[0].name, "outbound|3306||db.default.svc.cluster.local");
+    assert_eq!(
+        tried(&explanation),
+        [
+            "admins tcp[0].match[0]: it is for port 3307, not 3306",
+            "admins tcp[0].match[1]: it is for clients with the label `app=admin`, which this one does not have",
+            "http: its rules are for HTTP, and this connection is not read as HTTP",
+        ]
+    );
+}
+
+#[test]
+fn what_a_sidecar_object_does_not_import_is_named() {
+    let yaml = shop()
+        + &virtual_service("v", &format!("hosts: [shop], http: [{}]", to("other")))
+        + "---\napiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: few, namespace: default}\nspec: {egress: [{hosts: [./other.default.svc.cluster.local]}]}\n";
+    assert_eq!(
+        tried(&from_sidecar(&yaml, "shop", "/")),
+        ["v: Sidecar default/few does not import it", "shop: Sidecar default/few does not import it"]
+    );
 }

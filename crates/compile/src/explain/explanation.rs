@@ -253,9 +253,13 @@ impl RefusalKind {
 
 impl Explanation {
     /// Whether the client gets an answer that configuration meant to give: from a cluster, or a redirect, or a
-    /// response of the proxy's own.
+    /// response of the proxy's own. A cluster that does not exist gives none.
     pub fn is_answered(&self) -> bool {
-        self.error.as_ref().is_none_or(|refusal| refusal.kind == RefusalKind::TlsRedirect)
+        if let Some(refusal) = &self.error {
+            return refusal.kind == RefusalKind::TlsRedirect;
+        }
+        let by_proxy = self.policies.redirect.is_some() || self.policies.direct_response.is_some();
+        by_proxy || self.clusters.iter().any(|cluster| cluster.upstream.is_some())
     }
 
     pub(crate) fn try_failed(&mut self, origin: Option<&Origin>, reason: impl Into<String>) {

@@ -37,13 +37,6 @@ impl<'a> Candidate<'a> {
         static NONE: std::sync::LazyLock<FilterChainMatch> = std::sync::LazyLock::new(FilterChainMatch::default);
         self.chain.filter_chain_match.as_ref().unwrap_or(&NONE)
     }
-
-    fn title(&self) -> String {
-        match self.chain.name.as_str() {
-            "" => "a filter chain".to_owned(),
-            name => format!("filter chain `{name}`"),
-        }
-    }
 }
 
 /// Chooses, and tells which chains were lost on the way and why.
@@ -182,7 +175,12 @@ impl<'a> Race<'a> {
                 Some(_) => Some("another one is more specific".to_owned()),
             };
             if let Some(reason) = reason {
-                let reason = format!("{}: {reason}", candidate.title());
+                let reason = match (candidate.chain.name.as_str(), candidate.origin) {
+                    // What stands in for an unnamed chain is the object that made it.
+                    ("", Some(_)) => reason,
+                    ("", None) => format!("a filter chain: {reason}"),
+                    (name, _) => format!("filter chain `{name}`: {reason}"),
+                };
                 tried.push(Tried { origin: candidate.origin.cloned(), reason });
             }
             false

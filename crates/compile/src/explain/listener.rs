@@ -35,7 +35,7 @@ pub(crate) struct Connection {
 /// sidecar arrive at `virtualOutbound` and go on to the listener of their original destination if there is one;
 /// those for the workload itself all stay with `virtualInbound`.
 pub(crate) fn select<'a>(set: &'a XdsSet, scope: &Scope, call: &Call) -> Option<&'a Resource<Listener>> {
-    let redirected = scope.role == Role::Sidecar && scope.interception == Interception::Redirect;
+    let redirected = scope.role == Role::Sidecar && scope.interception != Interception::None;
     if redirected && call.direction == Direction::Inbound {
         return set.listeners.get(names::VIRTUAL_INBOUND);
     }

@@ -4,23 +4,23 @@
 //! judges by the same rules as the compiler does, one object at a time.
 
 mod destination_rules;
+mod virtual_services;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use lateen_config::{HttpMatchRequest, HttpRoute};
 use lateen_xds::{Origin, Part, XdsSet};
 
-use super::call::{Call, CallProtocol, Direction};
+use super::call::{Call, CallProtocol, CallTls, Direction};
 use super::explanation::{Explanation, RefusalKind, Tried};
 use super::virtual_host::without_port;
-use crate::host::{self, MESH};
+use crate::context::Context;
+use crate::host;
 use crate::names;
 use crate::scope::{Role, Scope};
 use crate::world::World;
 use crate::world::gateways::Gateway;
 use crate::world::services::{Registry, Service};
-use crate::world::virtual_services::{Rule, VirtualService};
 
 /// Most lost rules that are spoken of.
 const MAX_LOST: usize = 20;
@@ -33,9 +33,7 @@ pub(crate) fn add(set: &XdsSet, world: &World, scope: &Scope, call: &Call, expla
     }
     let search = Search::new(set, world, scope, call, explanation);
     let mut lost = Vec::new();
-    if call.protocol != CallProtocol::Tcp {
-        search.virtual_services(&mut lost);
-    }
+    search.virtual_services(&mut lost);
     match scope.role {
         Role::Sidecar => search.services(explanation, &mut lost),
         Role::Gateway => search.gateways(explanation, &mut lost),
@@ -51,9 +49,12 @@ pub(crate) fn add(set: &XdsSet, world: &World, scope: &Scope, call: &Call, expla
 }
 
 struct Search<'a> {
+    cx: Context<'a>,
     world: &'a World,
     scope: &'a Scope,
     call: &'a Call,
+    /// Whether the request was read as HTTP, or would have been.
+    is_http: bool,
     /// Host of the call as it is written, and the services that it means.
     names: Vec<Arc<str>>,
     services: Vec<&'a Service>,
@@ -85,173 +86,25 @@ impl<'a> Search<'a> {
         if scope.role == Role::Sidecar {
             names.extend(full_names(&written, scope, &world.mesh().cluster_domain));
         }
+        names.extend(call.sni.iter().map(|name| host::lower(name)));
         if !written.is_empty() {
             names.push(written);
         }
         names.sort();
         names.dedup();
+        let gateways = gateways(set, explanation);
+        let is_encrypted = call.tls != CallTls::Plaintext && explanation.route_config.is_none();
         Search {
+            cx: Context::new(world, scope),
+            is_http: call.protocol != CallProtocol::Tcp && !is_encrypted,
             world,
             scope,
             call,
             names,
             services,
             used: used(set, explanation),
-            gateways: gateways(set, explanation),
+            gateways,
         }
-    }
-
-    fn virtual_services(&self, lost: &mut Vec<Tried>) {
-        for virtual_service in self.world.all_virtual_services() {
-            let is_concerned =
-                virtual_service.hosts.iter().any(|wanted| self.names.iter().any(|name| host::covers(wanted, name)));
-            if !is_concerned {
-                continue;
-            }
-            if self.used.iter().any(|origin| is_same(origin, &virtual_service.origin)) {
-                self.rules(virtual_service, lost);
-            } else if let Some(reason) = self.unused(virtual_service) {
-                lost.push(Tried { origin: Some((*virtual_service.origin).clone()), reason });
-            } else {
-                // It is for this proxy, so its rules must have been lost one by one.
-                self.rules(virtual_service, lost);
-            }
-        }
-    }
-
-    /// Why nothing of a VirtualService is in use.
-    fn unused(&self, virtual_service: &VirtualService) -> Option<String> {
-        let bound = virtual_service.gateways.join("`, `");
-        let is_bound = match self.scope.role {
-            Role::Sidecar => virtual_service.gateways.iter().any(|gateway| **gateway == *MESH),
-            Role::Gateway => virtual_service.gateways.iter().any(|gateway| self.gateways.contains(&**gateway)),
-        };
-        if !is_bound {
-            return Some(match (self.scope.role, self.missing_gateway(virtual_service)) {
-                (_, Some(missing)) => format!("it is bound to gateway `{missing}`, which does not exist"),
-                (Role::Sidecar, None) => format!("it is bound to gateway `{bound}`, not to the mesh"),
-                (Role::Gateway, None) => self.bound_elsewhere(virtual_service, &bound),
-            });
-        }
-        let namespace = &self.scope.namespace;
-        if !virtual_service.visibility.includes(namespace) {
-            return Some(format!("it is not exported to namespace `{namespace}`"));
-        }
-        if virtual_service.http.is_empty() {
-            return Some("it has no rules for HTTP".to_owned());
-        }
-        if self.scope.role == Role::Gateway {
-            let offered = self
-                .world
-                .gateways()
-                .iter()
-                .filter(|gateway| self.gateways.contains(&gateway.full_name()))
-                .filter(|gateway| virtual_service.gateways.iter().any(|bound| **bound == *gateway.full_name()))
-                .flat_map(|gateway| &gateway.servers)
-                .any(|server| {
-                    let offered = server.hosts_for(&virtual_service.namespace);
-                    self.names.iter().any(|name| offered.iter().any(|host| host::overlaps(host, name)))
-                });
-            return (!offered).then(|| {
-                format!("no server of gateway `{bound}` offers this host to namespace `{}`", virtual_service.namespace)
-            });
-        }
-        let Some(winner) = self.used.iter().find(|origin| &*origin.kind == "VirtualService") else {
-            let port = u32::from(self.call.port);
-            if self.services.is_empty() {
-                return Some("no Service or ServiceEntry has this host".to_owned());
-            }
-            let is_routed =
-                |service: &&Service| service.port(port).is_some_and(|port| port.protocol.is_routed_as_http());
-            let missing = !self.services.iter().any(is_routed);
-            return missing.then(|| format!("no service of this host speaks HTTP on port {port}"));
-        };
-        let narrower = virtual_service.hosts.iter().all(|host| host::is_wildcard(host));
-        let reason = if narrower { "names this host more exactly" } else { "has this host too, and comes first" };
-        Some(format!("VirtualService {}/{} {reason}: a sidecar uses one alone", winner.namespace, winner.name))
-    }
-
-    /// A gateway that a VirtualService names and that is not there.
-    fn missing_gateway<'v>(&self, virtual_service: &'v VirtualService) -> Option<&'v str> {
-        let exists = |name: &str| self.world.gateways().iter().any(|gateway| gateway.full_name() == name);
-        virtual_service.gateways.iter().map(|name| &**name).find(|name| *name != MESH && !exists(name))
-    }
-
-    fn bound_elsewhere(&self, virtual_service: &VirtualService, bound: &str) -> String {
-        if virtual_service.gateways.iter().all(|gateway| **gateway == *MESH) {
-            return "it is bound to the mesh, not to a gateway".to_owned();
-        }
-        let serving: Vec<&str> = self.gateways.iter().map(String::as_str).collect();
-        match serving.as_slice() {
-            [] => format!("it is bound to gateway `{bound}`, which does not serve port {}", self.call.port),
-            serving => {
-                format!(
-                    "it is bound to gateway `{bound}`; port {} is served by `{}`",
-                    self.call.port,
-                    serving.join("`, `")
-                )
-            }
-        }
-    }
-
-    /// The rules and matches of a VirtualService that are decided when it is compiled.
-    fn rules(&self, virtual_service: &VirtualService, lost: &mut Vec<Tried>) {
-        let mut taken_by: Option<String> = None;
-        for rule in &virtual_service.http {
-            if let Some(earlier) = &taken_by {
-                let reason = format!("it is never reached: `{earlier}` before it takes every request");
-                lost.push(Tried { origin: Some((*rule.origin).clone()), reason });
-                continue;
-            }
-            if rule.route.r#match.is_empty() {
-                taken_by = Some(rule.origin.rule.clone());
-            }
-            for (index, request) in rule.route.r#match.iter().enumerate() {
-                match self.inapplicable(virtual_service, request) {
-                    Some(reason) => lost.push(Tried { origin: Some(origin_of_match(rule, index, request)), reason }),
-                    None if takes_everything(request) => {
-                        taken_by = Some(format!("{}.match[{index}]", rule.origin.rule))
-                    }
-                    None => {}
-                }
-            }
-        }
-    }
-
-    /// Why a match is not for this proxy or this port. One that names gateways is not asked for its source.
-    fn inapplicable(&self, virtual_service: &VirtualService, request: &HttpMatchRequest) -> Option<String> {
-        if let Some(port) = request.port.filter(|port| *port != 0 && *port != u32::from(self.call.port))
-            // The port of a gateway's match is that of its server, which may be bound to another one.
-            && (self.scope.role == Role::Sidecar || !self.serves(port))
-        {
-            return Some(format!("it is for port {port}, not {}", self.call.port));
-        }
-        if !request.gateways.is_empty() {
-            let wanted: Vec<Arc<str>> =
-                request.gateways.iter().map(|name| host::resolve_gateway(name, &virtual_service.namespace)).collect();
-            let applies = wanted.iter().any(|name| match self.scope.role {
-                Role::Sidecar => **name == *MESH,
-                Role::Gateway => self.gateways.contains(&**name),
-            });
-            return (!applies).then(|| format!("it is for gateway `{}` alone", wanted.join("`, `")));
-        }
-        for (key, value) in &request.source_labels {
-            if !self.scope.selected_by([(key.as_str(), value.as_str())].into_iter()) {
-                return Some(format!("it is for clients with the label `{key}={value}`, which this one does not have"));
-            }
-        }
-        let namespace = request.source_namespace.as_deref().filter(|namespace| !namespace.is_empty())?;
-        (*namespace != *self.scope.namespace)
-            .then(|| format!("it is for clients in namespace `{namespace}`, not `{}`", self.scope.namespace))
-    }
-
-    /// Whether a server of the Gateways behind the listener has this number.
-    fn serves(&self, port: u32) -> bool {
-        self.world
-            .gateways()
-            .iter()
-            .filter(|gateway| self.gateways.contains(&gateway.full_name()))
-            .any(|gateway| gateway.servers.iter().any(|server| server.number == port))
     }
 
     /// Services of the name that the proxy does not know on this port.
@@ -267,6 +120,10 @@ impl<'a> Search<'a> {
             let namespace = &self.scope.namespace;
             let reason = if !service.visibility.includes(namespace) {
                 format!("it is not exported to namespace `{namespace}`")
+            } else if let Some(sidecar) = self.cx.sidecar
+                && self.cx.service(&service.host).is_none()
+            {
+                format!("Sidecar {}/{} does not import it", sidecar.namespace, sidecar.name)
             } else if service.alias_of.is_some() {
                 continue;
             } else if service.port(port).is_none() {
@@ -312,7 +169,11 @@ impl<'a> Search<'a> {
                 } else {
                     format!("it offers host `{}`", hosts.join("`, `"))
                 };
-                lost.push(Tried { origin: Some((*server.origin).clone()), reason });
+                // A filter chain that was lost has said why already.
+                let is_named = explanation.tried.iter().any(|tried| tried.origin.as_ref() == Some(&*server.origin));
+                if !is_named {
+                    lost.push(Tried { origin: Some((*server.origin).clone()), reason });
+                }
             }
         }
     }
@@ -359,7 +220,7 @@ fn full_names(written: &str, scope: &Scope, domain: &str) -> Option<Arc<str>> {
 /// The objects behind the virtual host that was chosen, and behind its routes.
 fn used<'a>(set: &'a XdsSet, explanation: &Explanation) -> Vec<&'a Origin> {
     let (Some(name), Some(virtual_host)) = (&explanation.route_config, &explanation.virtual_host) else {
-        return Vec::new();
+        return chain_origins(set, explanation);
     };
     let Some(routes) = set.routes.get(name.as_str()) else { return Vec::new() };
     let index = routes.message.virtual_hosts.iter().position(|host| host.name == *virtual_host);
@@ -370,6 +231,17 @@ fn used<'a>(set: &'a XdsSet, explanation: &Explanation) -> Vec<&'a Origin> {
             Part::VirtualHost(host) | Part::Route { virtual_host: host, .. } => Some(*host) == index,
             Part::Whole | Part::FilterChain(_) => false,
         })
+        .map(|(_, origin)| origin)
+        .collect()
+}
+
+/// The objects behind the filter chains of the listener: a connection that is not read has no others.
+fn chain_origins<'a>(set: &'a XdsSet, explanation: &Explanation) -> Vec<&'a Origin> {
+    let listener = explanation.listener.as_ref().and_then(|name| set.listeners.get(name.as_str()));
+    let of_chains = |(part, _): &&(Part, Origin)| matches!(part, Part::FilterChain(_));
+    listener
+        .into_iter()
+        .flat_map(|listener| listener.origins.iter().filter(of_chains))
         .map(|(_, origin)| origin)
         .collect()
 }
@@ -387,31 +259,4 @@ fn gateways(set: &XdsSet, explanation: &Explanation) -> BTreeSet<String> {
 
 fn is_same(one: &Origin, other: &Origin) -> bool {
     (&one.kind, &one.namespace, &one.name) == (&other.kind, &other.namespace, &other.name)
-}
-
-fn origin_of_match(rule: &Rule<HttpRoute>, index: usize, request: &HttpMatchRequest) -> Origin {
-    let mut origin = (*rule.origin).clone();
-    origin.rule = format!("{}.match[{index}]", origin.rule);
-    if request.at.line != 0 {
-        origin.line = request.at.line;
-    }
-    origin
-}
-
-/// A match that asks for nothing, or for what every path begins with.
-fn takes_everything(request: &HttpMatchRequest) -> bool {
-    use lateen_config::StringMatch;
-    let every_path = match &request.uri {
-        None => true,
-        Some(StringMatch::Prefix(prefix)) => prefix == "/",
-        Some(StringMatch::Regex(regex)) => regex == ".*",
-        Some(_) => false,
-    };
-    every_path
-        && request.method.is_none()
-        && request.scheme.is_none()
-        && request.authority.is_none()
-        && request.headers.is_empty()
-        && request.without_headers.is_empty()
-        && request.query_params.is_empty()
 }

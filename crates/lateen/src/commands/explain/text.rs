@@ -32,7 +32,7 @@ pub(crate) fn render(
 ) -> String {
     let mut out = String::new();
     headline(&mut out, question, scope, call, explanation);
-    because(&mut out, explanation, sources);
+    because(&mut out, call, explanation, sources);
     path(&mut out, explanation);
     on_the_way(&mut out, explanation);
     ends(&mut out, explanation);
@@ -99,12 +99,15 @@ fn title(out: &mut String, text: &str) {
 }
 
 /// The rule that decided, with its lines, or what holds without a rule.
-fn because(out: &mut String, explanation: &Explanation, sources: &[Arc<SourceFile>]) {
+fn because(out: &mut String, call: &Call, explanation: &Explanation, sources: &[Arc<SourceFile>]) {
     let refused = explanation.error.as_ref().map(|refusal| refusal.kind);
     if refused == Some(RefusalKind::NoListener) {
         return;
     }
-    let words = built_in(explanation);
+    let words = match call.direction {
+        Direction::Outbound => built_in(explanation),
+        Direction::Inbound => None,
+    };
     if let (None, None) = (&explanation.origin, &words) {
         return;
     }
@@ -368,7 +371,10 @@ fn readable(name: &str) -> String {
     match names::parse_outbound_cluster(name) {
         Some(parts) if parts.subset.is_empty() => format!("{} port {}", parts.host, parts.port),
         Some(parts) => format!("{} port {}, subset {}", parts.host, parts.port, parts.subset),
-        None => name.to_owned(),
+        None => match name.strip_prefix("inbound|").and_then(|rest| rest.split_once('|')) {
+            Some((port, _)) => format!("port {port} of the workload itself"),
+            None => name.to_owned(),
+        },
     }
 }
 
