@@ -211,6 +211,7 @@ fn redirected_connections_go_to_the_listener_of_their_destination() {
     assert_eq!(to(Some("10.0.0.1"), 80), "10.0.0.1_80");
     assert_eq!(to(Some("10.0.0.9"), 80), "0.0.0.0_80");
     assert_eq!(to(Some("10.0.0.9"), 81), "virtualOutbound");
+    assert_eq!(to(Some("1234::1"), 80), "virtualOutbound", "0.0.0.0 is every address of IPv4");
     assert_eq!(to(None, 80), "0.0.0.0_80");
     assert_eq!(to(None, 81), "virtualOutbound");
     assert_eq!(to(None, 15001), "virtualOutbound");
@@ -227,7 +228,7 @@ fn the_longest_range_of_addresses_is_chosen_before_the_server_name_and_for_good(
         TCP.replace("CLUSTER", "default"),
         inspectors("", "")
     );
-    let set = statics(&[listener("l", ("0.0.0.0", 9999), &fallback, &chains)]);
+    let set = statics(&[listener("l", ("::", 9999), &fallback, &chains)]);
     let to = |address: &str, sni: &str| {
         let call = Call {
             address: Some(address.parse().unwrap()),

@@ -12,8 +12,10 @@ use std::path::PathBuf;
 use lateen_compile::explain::{Call, CallProtocol, CallTls, Direction, Explanation, explain};
 use lateen_compile::{Interception, Mesh, Scope, World, compile};
 use lateen_config::{MeshConfig, SourceFile};
-use lateen_xds::XdsSet;
+use lateen_xds::envoy::config::core::v3::address;
+use lateen_xds::envoy::config::listener::v3::AdditionalAddress;
 use lateen_xds::envoy::config::route::v3::{Route, route, route_action};
+use lateen_xds::{Resource, XdsSet};
 use serde_json::Value;
 
 /// Scenarios that the compiler does not serve yet: routes of the Gateway API. One that passes must leave the list.
@@ -87,7 +89,7 @@ fn scenarios() -> Option<Vec<Value>> {
 fn judge(scenario: &Value) -> Vec<(String, String)> {
     let world = world(scenario);
     let scope = scope(&scenario["proxy"]);
-    let set = compile(&world, &scope);
+    let set = for_both_families(compile(&world, &scope));
     let mut differences = Vec::new();
     for case in scenario["calls"].as_array().into_iter().flatten() {
         let explanation = explain(&set, &world, &scope, &call(&case["call"]));
@@ -99,6 +101,28 @@ fn judge(scenario: &Value) -> Vec<(String, String)> {
         differences.extend(compare_table(table, &set).into_iter().map(|difference| ("routes".to_owned(), difference)));
     }
     differences
+}
+
+/// Istio's simulation looks for addresses of both families at 0.0.0.0; Envoy looks for those of IPv6 at `::` alone.
+fn for_both_families(mut set: XdsSet) -> XdsSet {
+    for listener in set.listeners.values_mut() {
+        let every_address = |ip: &str| {
+            let mut address = listener.message.address.clone()?;
+            match address.address.as_mut()? {
+                address::Address::SocketAddress(socket) if socket.address == "0.0.0.0" => {
+                    socket.address = ip.to_owned()
+                }
+                _ => return None,
+            }
+            Some(AdditionalAddress { address: Some(address), ..Default::default() })
+        };
+        if let Some(additional) = every_address("::") {
+            let mut message = (*listener.message).clone();
+            message.additional_addresses.push(additional);
+            *listener = Resource::new(message, listener.origins.to_vec());
+        }
+    }
+    set
 }
 
 /// Objects that validation would refuse are compiled all the same, as Istio's simulation does.

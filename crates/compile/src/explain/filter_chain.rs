@@ -117,9 +117,13 @@ impl<'a> Race<'a> {
         self.keep_best(
             |criteria| application_protocol_rank(&criteria.application_protocols, &connection.application_protocols),
             |criteria| {
-                let wanted = criteria.application_protocols.join(", ");
+                let wanted = match criteria.application_protocols.as_slice() {
+                    [one, other] if one == "http/1.1" && other == "h2c" => "plaintext HTTP".to_owned(),
+                    protocols => protocols.join(", "),
+                };
                 Some(match connection.application_protocols.as_slice() {
-                    [] => format!("it is for {wanted}, and no protocol was recognised"),
+                    [] if connection.tls_unseen => format!("it is for {wanted}, and the client begins with TLS"),
+                    [] => format!("it is for {wanted}, and the client was not seen to speak it"),
                     offered => format!("it is for {wanted}, not {}", offered.join(", ")),
                 })
             },

@@ -43,9 +43,8 @@ pub(crate) fn select<'a>(set: &'a XdsSet, scope: &Scope, call: &Call) -> Option<
     if redirected { addressed.or_else(|| set.listeners.get(names::VIRTUAL_OUTBOUND)) } else { addressed }
 }
 
-/// The listener of exactly this address and port, else the one of every address. Istio writes `0.0.0.0` where it
-/// means every address of both families. Without an address to look for any listener of the port will do, if none
-/// has every address.
+/// The listener of exactly this address and port, else the one of every address of its family. Without an address to
+/// look for any listener of the port will do, if none has every address.
 fn by_address<'a>(set: &'a XdsSet, call: &Call) -> Option<&'a Resource<Listener>> {
     let with_port = || {
         set.listeners.values().filter_map(|listener| {
@@ -61,8 +60,8 @@ fn by_address<'a>(set: &'a XdsSet, call: &Call) -> Option<&'a Resource<Listener>
     let any_v6 = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
     match call.address {
         Some(address) => {
-            let (own, other) = if address.is_ipv4() { (any_v4, any_v6) } else { (any_v6, any_v4) };
-            exact(address).or_else(|| exact(own)).or_else(|| exact(other))
+            let every = if address.is_ipv4() { any_v4 } else { any_v6 };
+            exact(address).or_else(|| exact(every))
         }
         None => exact(any_v4).or_else(|| exact(any_v6)).or_else(|| {
             // A client that names no address reaches what is bound, whatever the address.

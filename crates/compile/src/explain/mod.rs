@@ -41,6 +41,7 @@ use self::call::CallTls as Tls;
 use self::listener::Connection;
 use self::policies::Levels;
 use self::transport::Codec;
+use crate::names;
 use crate::scope::Scope;
 use crate::world::World;
 
@@ -285,6 +286,12 @@ impl Walk<'_> {
     }
 
     fn clusters(&self, chosen: Vec<(String, u32)>, explanation: &mut Explanation) {
+        let is_catch_all =
+            |(name, _): &(String, u32)| matches!(&**name, names::PASSTHROUGH_CLUSTER | names::BLACK_HOLE_CLUSTER);
+        if explanation.route.is_none() && chosen.iter().all(is_catch_all) {
+            // What made the listener did not ask for this: it is where a connection ends up that nothing is for.
+            explanation.origin = None;
+        }
         let total_weight = chosen.iter().map(|(_, weight)| *weight).fold(0, u32::saturating_add);
         explanation.clusters = chosen
             .into_iter()

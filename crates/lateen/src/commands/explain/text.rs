@@ -134,6 +134,13 @@ fn built_in(explanation: &Explanation) -> Option<String> {
         (Some(names::BLOCK_ALL), _) => {
             "no service has this host and port: the proxy answers 502 (outboundTrafficPolicy REGISTRY_ONLY)".to_owned()
         }
+        (None, Some(names::PASSTHROUGH_CLUSTER))
+            if explanation.filter_chain.as_deref() == Some(names::PASSTHROUGH_FILTER_CHAIN) =>
+        {
+            "the services of this port do not speak this: the connection goes where its client wanted \
+             (outboundTrafficPolicy ALLOW_ANY)"
+                .to_owned()
+        }
         (_, Some(names::PASSTHROUGH_CLUSTER)) => "no service has this address and port: the connection goes where its \
                                                   client wanted (outboundTrafficPolicy ALLOW_ANY)"
             .to_owned(),
