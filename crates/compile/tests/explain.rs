@@ -337,6 +337,35 @@ fn the_first_route_that_matches_wins_and_the_others_have_reasons() {
 }
 
 #[test]
+fn claims_of_a_token_count_when_they_are_given() {
+    let set = routed(
+        "- name: shop
+  domains: ['*']
+  routes:
+  - name: admins
+    match:
+      prefix: /
+      dynamic_metadata:
+      - filter: envoy.filters.http.jwt_authn
+        path: [{key: payload}, {key: realm}, {key: groups}]
+        value: {or_match: {value_matchers: [{string_match: {exact: admin}}, {list_match: {one_of: {string_match: {exact: admin}}}}]}}
+    route: {cluster: a}
+  - {name: rest, match: {prefix: /}, route: {cluster: a}}
+",
+    );
+    let with = |claims: &[(&str, &str)]| {
+        let claims = claims.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        ask(&set, &gateway(), &Call { claims, ..Call::default() })
+    };
+    assert_eq!(with(&[("realm.groups", "user"), ("realm.groups", "admin")]).route.as_deref(), Some("admins"));
+    assert_eq!(reasons(&with(&[])), ["route `admins` (prefix `/`): the token has no claim `realm.groups`"]);
+    assert_eq!(
+        reasons(&with(&[("realm.groups", "user")])),
+        ["route `admins` (prefix `/`): claim `realm.groups` is `user`, which is not asked for"]
+    );
+}
+
+#[test]
 fn unknown_hosts_have_no_virtual_host_and_near_ones_are_named() {
     let set = routed("- {name: shop, domains: [shop.com], routes: []}\n- {name: other, domains: [other.org]}\n");
     let explanation = get(&set, "shpo.com", "/", &[]);

@@ -230,6 +230,9 @@ pub(crate) struct ExplainArguments {
     /// Header of the request; may be given several times
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = parse_header)]
     pub(crate) headers: Vec<(String, String)>,
+    /// Claim of the token that the request bears, dots in the name for nested ones; may be given several times
+    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = parse_label)]
+    pub(crate) claims: Vec<(String, String)>,
     /// Form of the answer
     #[arg(short, long, value_enum, default_value_t = FormArgument::Text)]
     pub(crate) output: FormArgument,

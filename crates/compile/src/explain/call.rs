@@ -32,6 +32,8 @@ pub struct Call {
     pub path: String,
     /// Further headers, each line on its own; names in any case.
     pub headers: Vec<(String, String)>,
+    /// Claims of the token that the request bears, checked: names with dots for nested ones, a line for each value.
+    pub claims: Vec<(String, String)>,
 }
 
 /// Which way a connection takes through the proxy of a workload.
@@ -85,6 +87,7 @@ impl Default for Call {
             authority: String::new(),
             path: "/".to_owned(),
             headers: Vec::new(),
+            claims: Vec::new(),
         }
     }
 }

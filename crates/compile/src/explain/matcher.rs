@@ -5,13 +5,22 @@ use std::borrow::Cow;
 use lateen_xds::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
 use lateen_xds::envoy::config::route::v3::query_parameter_matcher::QueryParameterMatchSpecifier;
 use lateen_xds::envoy::config::route::v3::{HeaderMatcher, QueryParameterMatcher};
-use lateen_xds::envoy::r#type::matcher::v3::StringMatcher;
+use lateen_xds::envoy::r#type::matcher::v3::metadata_matcher::path_segment;
 use lateen_xds::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
+use lateen_xds::envoy::r#type::matcher::v3::{
+    MetadataMatcher, StringMatcher, ValueMatcher, list_matcher, value_matcher,
+};
 
 use super::call::Call;
 
 /// Longest value that is quoted in full.
 const MAX_QUOTED: usize = 80;
+
+/// Nested matchers beyond this depth match nothing.
+const MAX_DEPTH: usize = 16;
+
+/// The filter that checks tokens, under whose name their claims are found.
+const JWT_FILTER: &str = "envoy.filters.http.jwt_authn";
 
 /// Largest program of an expression in bytes.
 const MAX_PROGRAM: usize = 4 << 20;
@@ -198,6 +207,50 @@ fn subject(name: &str) -> String {
         ":scheme" => "the scheme".to_owned(),
         ":path" => "the path with its query".to_owned(),
         _ => format!("header `{name}`"),
+    }
+}
+
+/// Whether the claims of a call fit, which another filter takes out of a token. Other metadata is not known.
+pub(crate) fn claim(matcher: &MetadataMatcher, call: &Call) -> Result<(), String> {
+    let mut keys = matcher.path.iter().filter_map(|segment| match &segment.segment {
+        Some(path_segment::Segment::Key(key)) => Some(key.as_str()),
+        None => None,
+    });
+    if matcher.filter != JWT_FILTER || keys.next() != Some("payload") {
+        return Err(format!("it asks for metadata of `{}`, which is not known here", matcher.filter));
+    }
+    let name = keys.collect::<Vec<_>>().join(".");
+    let values: Vec<&str> =
+        call.claims.iter().filter(|(claim, _)| *claim == name).map(|(_, value)| value.as_str()).collect();
+    let fits = matcher.value.as_ref().is_some_and(|wanted| fits_any(wanted, &values, 0));
+    match (fits, matcher.invert, values.is_empty()) {
+        (true, false, _) | (false, true, _) => Ok(()),
+        (false, false, true) => Err(format!("the token has no claim `{name}`")),
+        (false, false, false) => {
+            Err(format!("claim `{name}` is {}, which is not asked for", quote(&values.join("`, `"))))
+        }
+        (true, true, _) => Err(format!("claim `{name}` is {}, and must not be", quote(&values.join("`, `")))),
+    }
+}
+
+/// Whether one of the values of a claim fits.
+fn fits_any(wanted: &ValueMatcher, values: &[&str], depth: usize) -> bool {
+    match &wanted.match_pattern {
+        _ if depth > MAX_DEPTH => false,
+        Some(value_matcher::MatchPattern::StringMatch(matcher)) => {
+            values.iter().any(|value| Condition::of(matcher).holds(value, matcher.ignore_case))
+        }
+        Some(value_matcher::MatchPattern::BoolMatch(wanted)) => values.contains(&wanted.to_string().as_str()),
+        Some(value_matcher::MatchPattern::PresentMatch(wanted)) => *wanted != values.is_empty(),
+        Some(value_matcher::MatchPattern::NullMatch(_)) => values.is_empty(),
+        Some(value_matcher::MatchPattern::OrMatch(or)) => {
+            or.value_matchers.iter().any(|wanted| fits_any(wanted, values, depth + 1))
+        }
+        Some(value_matcher::MatchPattern::ListMatch(list)) => match &list.match_pattern {
+            Some(list_matcher::MatchPattern::OneOf(wanted)) => fits_any(wanted, values, depth + 1),
+            None => false,
+        },
+        Some(value_matcher::MatchPattern::DoubleMatch(_)) | None => false,
     }
 }
 

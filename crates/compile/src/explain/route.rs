@@ -32,11 +32,8 @@ pub(crate) fn matches(route: &Route, call: &Call, path: &str) -> Result<(), Stri
     {
         return Err("it takes 0 % of the requests".to_owned());
     }
-    if let Some(metadata) = criteria.dynamic_metadata.first() {
-        // Claims come from a token that another filter checks; without one there are none.
-        if !metadata.invert {
-            return Err("it asks for a claim of a token, and the request has none".to_owned());
-        }
+    for metadata in &criteria.dynamic_metadata {
+        matcher::claim(metadata, call)?;
     }
     if !criteria.filter_state.is_empty() {
         return Err("it asks for the state of a filter, which is not known here".to_owned());

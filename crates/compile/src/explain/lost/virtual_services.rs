@@ -9,6 +9,7 @@ use lateen_xds::Origin;
 use super::{Search, is_same};
 use crate::explain::explanation::Tried;
 use crate::host::{self, MESH};
+use crate::routes::is_claim;
 use crate::scope::Role;
 use crate::world::services::Service;
 use crate::world::virtual_services::VirtualService;
@@ -224,7 +225,7 @@ impl Search<'_> {
                 taken_by = Some(rule.origin.rule.clone());
             }
             for (index, request) in rule.route.r#match.iter().enumerate() {
-                match self.inapplicable(virtual_service, request.into()) {
+                match self.inapplicable(virtual_service, request.into()).or_else(|| undecided(request)) {
                     Some(reason) => lost.push(lost_match(&rule.origin, index, request.at.line, reason)),
                     None if takes_everything(request) => {
                         taken_by = Some(format!("{}.match[{index}]", rule.origin.rule));
@@ -287,6 +288,12 @@ fn lost_match(rule: &Origin, index: usize, line: u32, reason: String) -> Tried {
         origin.line = line;
     }
     Tried { origin: Some(origin), reason }
+}
+
+/// Claims of a token are not compiled into routes.
+fn undecided(request: &HttpMatchRequest) -> Option<String> {
+    let claim = request.headers.keys().chain(request.without_headers.keys()).find(|name| is_claim(name))?;
+    Some(format!("it asks for the claim `{claim}` of a token, which is not compiled"))
 }
 
 /// A match that asks for nothing, or for what every path begins with.

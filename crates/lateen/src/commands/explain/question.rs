@@ -26,6 +26,7 @@ pub(crate) struct Question {
     alpn: Vec<String>,
     proxy_ip: Option<IpAddr>,
     headers: Vec<(String, String)>,
+    claims: Vec<(String, String)>,
 }
 
 /// The parts of a URL that matter.
@@ -96,6 +97,7 @@ impl Question {
             alpn: arguments.alpn.clone(),
             proxy_ip: arguments.proxy_ip,
             headers,
+            claims: arguments.claims.clone(),
             target,
         })
     }
@@ -130,6 +132,7 @@ impl Question {
             authority: self.target.authority.clone(),
             path: self.target.path.clone(),
             headers: self.headers.clone(),
+            claims: self.claims.clone(),
         }
     }
 }
