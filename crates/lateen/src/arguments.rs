@@ -221,7 +221,7 @@ pub(crate) struct ExplainArguments {
     /// Protocols that the TLS handshake offers [default: by the protocol; towards a sidecar with mtls, Istio's]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) alpn: Vec<String>,
-    /// Address of the proxy's workload
+    /// Address of the proxy's workload [default: towards a workload, the first one with the labels behind the service]
     #[arg(long, value_name = "IP")]
     pub(crate) proxy_ip: Option<IpAddr>,
     /// File with the mesh configuration [default: the ConfigMap `istio` among the objects]

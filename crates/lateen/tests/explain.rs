@@ -225,3 +225,22 @@ spec:
     assert_eq!(ask(&["--label", "app=web"]), "http[0].match[0]");
     assert_eq!(ask(&[]), "http[1].match[0]");
 }
+
+#[test]
+fn what_arrives_comes_to_a_workload_behind_the_service() {
+    let folder = shop(ROUTES);
+    let ask = |rest: &[&str]| -> Value {
+        let arguments =
+            [&["-f", "shop", "--direction", "inbound", "-o", "json", "http://catalogue:9000/"], rest].concat();
+        serde_json::from_slice(&explain(folder.path(), &arguments).stdout).unwrap()
+    };
+    for (rest, port) in [(&[][..], 9001), (&["--label", "version=v2"], 9002), (&["--tls", "mtls"], 9001)] {
+        let answer = ask(rest);
+        assert_eq!(answer["listener"], "virtualInbound");
+        assert_eq!(answer["filter_chain"], format!("0.0.0.0_{port}"));
+        assert_eq!(answer["virtual_host"], "inbound|http|9000");
+        assert_eq!(answer["clusters"][0]["name"], format!("inbound|{port}||"));
+    }
+    // The port is declared as HTTP, and a handshake without a protocol of the mesh is none of its chains'.
+    assert_eq!(ask(&["--tls", "tls"])["error"], "no-filter-chain");
+}

@@ -212,10 +212,10 @@ fn subject(name: &str) -> String {
 
 /// Whether the claims of a call fit, which another filter takes out of a token. Other metadata is not known.
 pub(crate) fn claim(matcher: &MetadataMatcher, call: &Call) -> Result<(), String> {
-    let mut keys = matcher.path.iter().filter_map(|segment| match &segment.segment {
-        Some(path_segment::Segment::Key(key)) => Some(key.as_str()),
-        None => None,
-    });
+    let mut keys = matcher
+        .path
+        .iter()
+        .filter_map(|segment| segment.segment.as_ref().map(|path_segment::Segment::Key(key)| key.as_str()));
     if matcher.filter != JWT_FILTER || keys.next() != Some("payload") {
         return Err(format!("it asks for metadata of `{}`, which is not known here", matcher.filter));
     }

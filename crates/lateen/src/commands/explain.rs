@@ -12,7 +12,7 @@ use lateen_compile::{Interception, Mesh, Scope, World};
 use lateen_config::{Diagnostic, ParseOptions, SourceFile};
 use lateen_control::Files;
 
-use self::question::{Question, Target};
+use self::question::{Question, Target, Workload};
 use crate::arguments::{DirectionArgument, ExplainArguments, FormArgument, RoleArgument};
 use crate::report;
 
@@ -28,8 +28,16 @@ pub(crate) fn run(arguments: ExplainArguments) -> anyhow::Result<ExitCode> {
     let (world, sources, diagnostics) = read(&arguments)?;
     let errors: Vec<Diagnostic> = diagnostics.into_iter().filter(Diagnostic::is_error).collect();
     report::diagnostics(&errors, |path| sources.iter().find(|source| *source.path == *path).cloned());
-    let scope = scope(&arguments, &world, &question.target);
-    let call = question.call(&world, &scope);
+    let namespace = arguments.sources.namespace.as_str();
+    let is_located = arguments.proxy_ip.is_some() || arguments.address.is_some() || arguments.port.is_some();
+    let workload = match arguments.direction {
+        DirectionArgument::Inbound if !is_located => {
+            Workload::of(&world, namespace, &question.target, &arguments.labels)
+        }
+        _ => None,
+    };
+    let scope = scope(&arguments, &world, &question.target, workload.as_ref());
+    let call = question.call(&world, &scope, workload.as_ref());
     let set = lateen_compile::compile(&world, &scope);
     let explanation = explain(&set, &world, &scope, &call);
     let answer = match arguments.output {
@@ -67,7 +75,7 @@ fn read(arguments: &ExplainArguments) -> anyhow::Result<(World, Vec<Arc<SourceFi
 }
 
 /// The proxy that is asked. Connections come to sidecars as in a cluster: redirected.
-fn scope(arguments: &ExplainArguments, world: &World, target: &Target) -> Scope {
+fn scope(arguments: &ExplainArguments, world: &World, target: &Target, workload: Option<&Workload>) -> Scope {
     let namespace = arguments.sources.namespace.as_str();
     let role = arguments.role.unwrap_or_else(|| {
         let inbound = arguments.direction == DirectionArgument::Inbound;
@@ -77,14 +85,17 @@ fn scope(arguments: &ExplainArguments, world: &World, target: &Target) -> Scope 
             RoleArgument::Sidecar
         }
     });
-    let labels = arguments.labels.iter().cloned().collect();
+    let of_workload = workload.map_or_else(|| Arc::from(namespace), |workload| workload.namespace.clone());
+    let labels =
+        workload.map_or_else(|| arguments.labels.iter().cloned().collect(), |workload| workload.labels.clone());
     let scope = match role {
         RoleArgument::Gateway => {
             Scope { labels: (!arguments.labels.is_empty()).then_some(labels), ..Scope::gateway(namespace) }
         }
-        RoleArgument::Sidecar => Scope { interception: Interception::Redirect, ..Scope::sidecar(namespace, labels) },
+        RoleArgument::Sidecar => Scope { interception: Interception::Redirect, ..Scope::sidecar(of_workload, labels) },
     };
-    Scope { addresses: arguments.proxy_ip.into_iter().collect(), ..scope }
+    let address = workload.map(Workload::address).or(arguments.proxy_ip);
+    Scope { addresses: address.into_iter().collect(), ..scope }
 }
 
 impl From<DirectionArgument> for Direction {

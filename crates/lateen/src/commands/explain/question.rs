@@ -1,10 +1,12 @@
 //! What is asked? The command line as a call, with what a real client would do where nothing is said.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use lateen_compile::explain::{Call, CallProtocol, CallTls, Direction};
-use lateen_compile::world::services::{Registry, Service};
+use lateen_compile::world::services::{Address, Registry, Service};
 use lateen_compile::{Role, Scope, World, host};
 
 use crate::arguments::{ExplainArguments, ProtocolArgument, TlsArgument};
@@ -102,11 +104,13 @@ impl Question {
         })
     }
 
-    /// The call, for a proxy. Where the URL names a service, its client connects to the service's address.
-    pub(crate) fn call(&self, world: &World, scope: &Scope) -> Call {
+    /// The call, for a proxy. Where the URL names a service, its client connects to the service's address; what
+    /// arrives at a workload comes to the address and port that the service has there.
+    pub(crate) fn call(&self, world: &World, scope: &Scope, workload: Option<&Workload>) -> Call {
         let inbound = scope.role == Role::Sidecar && self.direction == Direction::Inbound;
         let named = self.target.connect_to.parse().ok();
-        let address = self.address.or(if inbound { self.proxy_ip } else { named }).or_else(|| {
+        let arrives_at = workload.map(|workload| workload.address).or(self.proxy_ip);
+        let address = self.address.or(if inbound { arrives_at } else { named }).or_else(|| {
             let outbound = scope.role == Role::Sidecar && !inbound;
             outbound.then(|| address_of(world, &scope.namespace, &self.target.host)).flatten()
         });
@@ -121,7 +125,7 @@ impl Question {
         Call {
             direction: if inbound { Direction::Inbound } else { Direction::Outbound },
             address,
-            port: self.target.port,
+            port: workload.map_or(self.target.port, |workload| workload.port),
             protocol: self.protocol,
             tls: self.tls,
             sni: self.sni.clone(),
@@ -204,6 +208,41 @@ pub(crate) fn is_for_gateway(world: &World, namespace: &str, target: &Target) ->
     // A port that no server has is a mistake of the question or of the Gateway, unless the name is one of the mesh or
     // an address, behind which anything may be.
     covers(true) || (!is_service && !host::is_ip(&name) && covers(false))
+}
+
+/// A workload that requests arrive at.
+#[derive(Clone, Debug)]
+pub(crate) struct Workload {
+    address: IpAddr,
+    port: u16,
+    /// Namespace of its service.
+    pub(crate) namespace: Arc<str>,
+    /// Its labels.
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+impl Workload {
+    /// Its address.
+    pub(crate) fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// The first workload with some labels behind the service and port of a URL.
+    pub(crate) fn of(world: &World, namespace: &str, target: &Target, labels: &[(String, String)]) -> Option<Self> {
+        let name = host::lower(&target.connect_to);
+        let service = world.services().iter().find(|service| is_called(service, &name, namespace))?;
+        let port = service.port(target.port.into())?;
+        world.endpoints(service, port).iter().find_map(|endpoint| {
+            let Address::Socket { host, port } = &endpoint.address else { return None };
+            let is_meant = labels.iter().all(|(key, value)| endpoint.labels.get(key) == Some(value));
+            Some(Self {
+                address: host.parse().ok().filter(|_| is_meant)?,
+                port: u16::try_from(*port).ok()?,
+                namespace: service.namespace.clone(),
+                labels: (*endpoint.labels).clone(),
+            })
+        })
+    }
 }
 
 /// The address to which clients of a service connect.

@@ -2,6 +2,7 @@
 //! over.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,7 +48,13 @@ fn headline(out: &mut String, question: &Question, scope: &Scope, call: &Call, e
     let mut from = match (scope.role, call.direction) {
         (Role::Gateway, _) => format!("at the gateway in namespace {}", scope.namespace),
         (Role::Sidecar, Direction::Outbound) => format!("leaving a workload in namespace {}", scope.namespace),
-        (Role::Sidecar, Direction::Inbound) => format!("arriving at a workload in namespace {}", scope.namespace),
+        (Role::Sidecar, Direction::Inbound) => {
+            let place = match call.address {
+                Some(address) => SocketAddr::new(address, call.port).to_string(),
+                None => format!("port {}", call.port),
+            };
+            format!("arriving at {place} of a workload in namespace {}", scope.namespace)
+        }
     };
     for (key, value) in scope.labels.iter().flatten() {
         let _ = write!(from, ", {key}={value}");
