@@ -26,6 +26,7 @@ use std::fmt;
 
 use crate::decode::MAX_DIAGNOSTICS;
 use crate::diagnostic::{Diagnostic, Severity, code};
+use crate::kind::Kind;
 use crate::mesh::MeshConfig;
 use crate::metadata::Metadata;
 use crate::node::{Node, Step};
@@ -36,6 +37,9 @@ use crate::position::{Location, SourceFile};
 pub(crate) fn validate(object: &Object, root: &Node) -> Vec<Diagnostic> {
     let file = object.source.file.as_deref();
     let mut rules = Rules { file, metadata: &object.metadata, root, findings: Vec::new() };
+    if object.kind.is_istio() && !annotations(&mut rules, object) {
+        return rules.findings;
+    }
     let spec = At::ROOT.key("spec");
     match &object.spec {
         Spec::VirtualService(content) => virtual_service::check(&mut rules, spec, content),
@@ -53,6 +57,24 @@ pub(crate) fn validate(object: &Object, root: &Node) -> Vec<Diagnostic> {
         _ => {}
     }
     rules.findings
+}
+
+/// Annotations that only Istio itself may use. False when there are any, which ends the checks.
+fn annotations(rules: &mut Rules<'_>, object: &Object) -> bool {
+    const INTERNAL: [&str; 2] = ["internal.istio.io/webhook-always-reject", "internal.istio.io/parents"];
+    const DRY_RUN: &str = "istio.io/dry-run";
+    let before = rules.findings.len();
+    for name in object.metadata.annotations.keys() {
+        let at = At::ROOT.key("metadata");
+        let at = at.key("annotations");
+        if INTERNAL.contains(&name.as_str()) {
+            rules.error_at_key(at.key(name), format!("the annotation `{name}` is Istio's own"), "remove it");
+        } else if name == DRY_RUN && object.kind != Kind::AuthorizationPolicy {
+            let message = format!("the annotation `{name}` is only for AuthorizationPolicy");
+            rules.error_at_key(at.key(name), message, "remove it");
+        }
+    }
+    rules.findings.len() == before
 }
 
 /// The same for settings of the mesh, which are no object.

@@ -139,6 +139,20 @@ fn values_of_patches_are_read_as_envoy_would() {
 }
 
 #[test]
+fn ports_of_services_tell_their_protocol() {
+    let service = |namespace: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: a, namespace: {namespace}}}\nspec:\n  ports:\n  - {{name: http-web, port: 80}}\n  - {{name: web, port: 81}}\n"
+        )
+    };
+    let (found, exit_code) = entries(&service("shop"));
+    assert_eq!((exit_code, found[0]["warnings"].as_array().map(Vec::len)), (Some(0), Some(1)));
+    let warning = &found[0]["warnings"][0];
+    assert_eq!((&warning["code"], &warning["field"]), (&json!("IST0118"), &json!("spec.ports[1]")));
+    assert_eq!(entries(&service("istio-system")).0[0]["warnings"], json!([]));
+}
+
+#[test]
 fn settings_of_the_mesh_are_checked_where_they_are_written() {
     let input = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata:\n  mesh: |\n    accessLogFile: /dev/stdout\n    proxyListenPort: 0\n";
     let (entries, exit_code) = entries(input);

@@ -40,6 +40,10 @@ fn check_server(rules: &mut Rules<'_>, at: At<'_>, server: &Server) {
     if !bind.is_empty() {
         check_bind(rules, at.key("bind"), bind, server.port.number);
     }
+    if server.default_endpoint.as_deref().is_some_and(|endpoint| !endpoint.is_empty()) {
+        let message = format!("`{at}.defaultEndpoint` has no effect: Istio does not look at it");
+        rules.warning(at.key("defaultEndpoint"), message, "route with a VirtualService");
+    }
     let protocol = server.port.protocol.as_str();
     let at = at.key("tls");
     let Some(settings) = &server.tls else {

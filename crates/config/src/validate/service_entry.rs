@@ -22,6 +22,10 @@ pub(super) fn check(rules: &mut Rules<'_>, at: At<'_>, spec: &ServiceEntry) {
             rules.error(at.key("endpoints"), message, "remove one of the two");
         }
     }
+    values::at_most(rules, at.key("hosts"), 256, spec.hosts.len());
+    values::at_most(rules, at.key("addresses"), 256, spec.addresses.len());
+    values::at_most(rules, at.key("ports"), 256, spec.ports.len());
+    values::at_most(rules, at.key("endpoints"), 4096, spec.endpoints.len());
     hosts(rules, at.key("hosts"), spec);
     addresses(rules, at.key("addresses"), spec);
     ports(rules, at.key("ports"), spec);

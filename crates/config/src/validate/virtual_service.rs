@@ -206,6 +206,10 @@ fn tcp_route(rules: &mut Rules<'_>, at: At<'_>, route: &TcpRoute) {
     for (index, condition) in route.r#match.iter().enumerate() {
         let at = at.key("match");
         let at = at.index(index);
+        if condition.source_subnet.as_deref().is_some_and(|subnet| !subnet.is_empty()) {
+            let message = format!("`{at}.sourceSubnet` has no effect: Istio does not look at it");
+            rules.warning(at.key("sourceSubnet"), message, "choose clients by `sourceLabels`");
+        }
         subnets(rules, at.key("destinationSubnets"), &condition.destination_subnets);
         if let Some(port) = condition.port.filter(|port| *port != 0) {
             values::port(rules, at.key("port"), port);

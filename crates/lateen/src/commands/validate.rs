@@ -8,8 +8,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use lateen_compile::Protocol;
 use lateen_config::{
-    Diagnostic, Object, ParseOptions, ParsedDocument, SourceFile, Spec, Subject, code, drop_duplicates,
+    Diagnostic, Object, ParseOptions, ParsedDocument, Service, SourceFile, Spec, Subject, code, drop_duplicates,
     mesh_of_config_map, parse_documents,
 };
 use lateen_control::Files;
@@ -22,6 +23,10 @@ use crate::report::{self, many};
 const STANDARD_INPUT: (&str, &str) = ("-", "<stdin>");
 /// Longer input is refused, like longer files: memory stays bounded.
 const MAX_INPUT_BYTES: u64 = 64 * 1024 * 1024;
+/// Istio's `PortNameIsNotUnderNamingConvention`.
+const UNDECLARED_PORT: &str = "IST0118";
+/// Where Istio's own Services are.
+const ISTIO_NAMESPACE: &str = "istio-system";
 /// Exit code of what cannot be begun: wrong arguments, files that cannot be read.
 const USAGE: u8 = 2;
 
@@ -110,7 +115,8 @@ fn judge(document: ParsedDocument) -> Vec<Verdict> {
     verdicts
 }
 
-/// What is not asked when an object is read: settings of the mesh that are text in a ConfigMap, values that are Envoy's.
+/// What is not asked when an object is read: settings of the mesh that are text in a ConfigMap, values that are Envoy's,
+/// names that are conventions.
 fn beyond_the_schema(object: &Object) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     if let Some((_, problems)) = mesh_of_config_map(object) {
@@ -125,7 +131,33 @@ fn beyond_the_schema(object: &Object) -> Vec<Diagnostic> {
         diagnostics.push(warning);
         diagnostics.extend(envoy::patches(object, filter));
     }
+    if let Spec::Service(service) = &object.spec {
+        diagnostics.extend(undeclared_ports(object, service));
+    }
     diagnostics.iter_mut().for_each(|diagnostic| diagnostic.object = Some(object.subject()));
+    diagnostics
+}
+
+/// Ports of a Service that do not tell what is spoken on them, other than those of Istio's own Services.
+fn undeclared_ports(object: &Object, service: &Service) -> Vec<Diagnostic> {
+    if &*object.metadata.namespace == ISTIO_NAMESPACE {
+        return Vec::new();
+    }
+    let mut diagnostics = Vec::new();
+    for (index, port) in service.ports.iter().enumerate() {
+        let name = port.name.as_deref().unwrap_or_default();
+        let transport = port.protocol.as_deref().unwrap_or_default();
+        if Protocol::of_service_port(transport, name, port.app_protocol.as_deref(), port.port) == Protocol::Auto {
+            let message =
+                format!("port {} of the Service does not tell its protocol, which has to be guessed", port.port);
+            let path = format!("spec.ports[{index}]");
+            let mut warning = Diagnostic::warning(UNDECLARED_PORT, message)
+                .at(object.location(&path))
+                .help("begin its name with the protocol, for example `http-web`, or give `appProtocol`");
+            warning.path = path;
+            diagnostics.push(warning);
+        }
+    }
     diagnostics
 }
 
