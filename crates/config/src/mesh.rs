@@ -81,6 +81,8 @@ message! {
         path_normalization: PathNormalization = PathNormalization::default(),
         /// Retries of routes that do not say.
         default_http_retry_policy: Option<HttpRetry>,
+        /// Retries of proxies in front of workloads: number, conditions and back-off.
+        default_inbound_http_retry_policy: Option<HttpRetry>,
         /// Policies of hosts that do not say: connection pool and outlier detection.
         default_traffic_policy: Option<TrafficPolicy>,
         /// TLS between workloads of the mesh.

@@ -232,7 +232,7 @@ impl Check<'_> {
         }
     }
 
-    /// Kinds of Istio that change traffic, other than those that are compiled.
+    /// Kinds that change traffic, other than those that are compiled.
     fn other(&mut self, object: &Arc<Object>) {
         use lateen_config::Kind;
         if matches!(
@@ -244,6 +244,7 @@ impl Check<'_> {
                 | Kind::AuthorizationPolicy
                 | Kind::Telemetry
                 | Kind::WasmPlugin
+                | Kind::Ingress
         ) {
             self.not_compiled(object, "", &format!("{} is", object.kind));
         }

@@ -45,6 +45,9 @@ pub(super) fn check(rules: &mut Rules<'_>, at: At<'_>, mesh: &MeshConfig) {
     if let Some(policy) = &mesh.default_http_retry_policy {
         http_route::retries(rules, at.key("defaultHttpRetryPolicy"), policy);
     }
+    if let Some(policy) = &mesh.default_inbound_http_retry_policy {
+        http_route::retries(rules, at.key("defaultInboundHttpRetryPolicy"), policy);
+    }
     if let Some(policy) = &mesh.default_traffic_policy {
         default_policy(rules, at.key("defaultTrafficPolicy"), policy);
     }

@@ -2,6 +2,7 @@
 
 mod envoy;
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
@@ -10,8 +11,8 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use lateen_compile::Protocol;
 use lateen_config::{
-    Diagnostic, Object, ParseOptions, ParsedDocument, Service, SourceFile, Spec, Subject, code, drop_duplicates,
-    mesh_of_config_map, parse_documents,
+    Diagnostic, Location, Object, ParseOptions, ParsedDocument, Position, Service, SourceFile, Spec, Subject, code,
+    drop_duplicates, mesh_of_config_map, parse_documents,
 };
 use lateen_control::Files;
 use serde_json::{Value, json};
@@ -87,6 +88,10 @@ fn read(arguments: &ValidateArguments) -> anyhow::Result<Vec<Arc<SourceFile>>> {
 fn judge(document: ParsedDocument) -> Vec<Verdict> {
     let ParsedDocument { subjects, parsed, .. } = document;
     let is_single = subjects.len() <= 1;
+    let mut places: BTreeMap<Subject, usize> = BTreeMap::new();
+    for (index, subject) in subjects.iter().enumerate() {
+        places.entry(subject.clone()).or_insert(index);
+    }
     let mut objects = parsed.objects.into_iter().peekable();
     let mut verdicts: Vec<Verdict> = subjects
         .into_iter()
@@ -98,9 +103,9 @@ fn judge(document: ParsedDocument) -> Vec<Verdict> {
         .collect();
     let mut others = Vec::new();
     for diagnostic in parsed.diagnostics {
-        let own = verdicts.iter_mut().find(|verdict| is_single || verdict.subject == diagnostic.object);
-        match own {
-            Some(verdict) => verdict.diagnostics.push(diagnostic),
+        let own = diagnostic.object.as_ref().and_then(|subject| places.get(subject)).copied();
+        match own.or((is_single && !verdicts.is_empty()).then_some(0)) {
+            Some(index) => verdicts[index].diagnostics.push(diagnostic),
             None => others.push(diagnostic),
         }
     }
@@ -125,9 +130,9 @@ fn beyond_the_schema(object: &Object) -> Vec<Diagnostic> {
     if let Spec::EnvoyFilter(filter) = &object.spec {
         let message = "an EnvoyFilter changes what is generated, which can be different in another version";
         let mut warning = Diagnostic::warning(code::QUESTIONABLE, message)
-            .at(object.location("kind"))
+            .at(at(object, object.metadata.name_at))
             .help("look at it again after an upgrade");
-        warning.path = "kind".to_owned();
+        warning.path = "metadata.name".to_owned();
         diagnostics.push(warning);
         diagnostics.extend(envoy::patches(object, filter));
     }
@@ -152,7 +157,7 @@ fn undeclared_ports(object: &Object, service: &Service) -> Vec<Diagnostic> {
                 format!("port {} of the Service does not tell its protocol, which has to be guessed", port.port);
             let path = format!("spec.ports[{index}]");
             let mut warning = Diagnostic::warning(UNDECLARED_PORT, message)
-                .at(object.location(&path))
+                .at(at(object, port.at))
                 .help("begin its name with the protocol, for example `http-web`, or give `appProtocol`");
             warning.path = path;
             diagnostics.push(warning);
@@ -161,16 +166,25 @@ fn undeclared_ports(object: &Object, service: &Service) -> Vec<Diagnostic> {
     diagnostics
 }
 
+/// A place that is known, without a second look at the text.
+fn at(object: &Object, position: Position) -> Option<Location> {
+    Location::of(object.source.file.as_ref()?, position, 1)
+}
+
 /// Objects that are there twice: the second is wrong.
 fn find_twins(verdicts: &mut [Verdict]) {
+    let of = |object: &Object| {
+        let at = object.metadata.name_at;
+        Some((object.source.path()?.clone(), at.line, at.column))
+    };
+    let named = verdicts.iter().enumerate().filter_map(|(index, verdict)| Some((of(verdict.object.as_ref()?)?, index)));
+    let places: BTreeMap<(Arc<str>, u32, u32), usize> = named.collect();
     let (_, twice) = drop_duplicates(verdicts.iter().filter_map(|verdict| verdict.object.as_ref()).collect());
     for diagnostic in twice {
-        let is_second = |verdict: &&mut Verdict| {
-            let object = verdict.object.as_ref();
-            object.is_some_and(|object| object.location("metadata.name") == diagnostic.location)
-        };
-        if let Some(verdict) = verdicts.iter_mut().find(is_second) {
-            verdict.diagnostics.push(diagnostic);
+        let place =
+            diagnostic.location.as_ref().map(|location| (location.file.clone(), location.line, location.column));
+        if let Some(index) = place.and_then(|place| places.get(&place)) {
+            verdicts[*index].diagnostics.push(diagnostic);
         }
     }
 }
