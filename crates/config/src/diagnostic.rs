@@ -29,6 +29,8 @@ pub mod code {
     pub const NO_NAME: &str = "LTN0013";
     /// An object that is there twice.
     pub const DUPLICATE_OBJECT: &str = "LTN0014";
+    /// An object of a kind whose content is not looked at.
+    pub const UNCHECKED: &str = "LTN0015";
     /// A field that the type does not have.
     pub const UNKNOWN_FIELD: &str = "LTN0020";
     /// A value of another type than the field's.

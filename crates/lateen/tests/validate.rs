@@ -153,6 +153,16 @@ fn ports_of_services_tell_their_protocol() {
 }
 
 #[test]
+fn kinds_that_are_not_looked_into_are_said_to_be() {
+    let input = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: a}\nspec: {rulez: []}\n";
+    let (found, exit_code) = entries(input);
+    assert_eq!(
+        (exit_code, &found[0]["valid"], &found[0]["warnings"][0]["code"]),
+        (Some(0), &json!(true), &json!("LTN0015"))
+    );
+}
+
+#[test]
 fn settings_of_the_mesh_are_checked_where_they_are_written() {
     let input = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata:\n  mesh: |\n    accessLogFile: /dev/stdout\n    proxyListenPort: 0\n";
     let (entries, exit_code) = entries(input);

@@ -24,6 +24,8 @@ use crate::report::{self, many};
 const STANDARD_INPUT: (&str, &str) = ("-", "<stdin>");
 /// Longer input is refused, like longer files: memory stays bounded.
 const MAX_INPUT_BYTES: u64 = 64 * 1024 * 1024;
+/// The ConfigMap in which Istio keeps the settings of the mesh; a revision adds `-` and its name.
+const MESH_CONFIG_MAP: &str = "istio";
 /// Istio's `PortNameIsNotUnderNamingConvention`.
 const UNDECLARED_PORT: &str = "IST0118";
 /// Where Istio's own Services are.
@@ -124,8 +126,15 @@ fn judge(document: ParsedDocument) -> Vec<Verdict> {
 /// names that are conventions.
 fn beyond_the_schema(object: &Object) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
-    if let Some((_, problems)) = mesh_of_config_map(object) {
+    let name = &*object.metadata.name;
+    let is_mesh =
+        name == MESH_CONFIG_MAP || name.strip_prefix(MESH_CONFIG_MAP).is_some_and(|rest| rest.starts_with('-'));
+    if is_mesh && let Some((_, problems)) = mesh_of_config_map(object) {
         diagnostics.extend(problems);
+    }
+    if matches!(object.spec, Spec::Opaque(_)) && object.kind.is_istio() {
+        let message = format!("the content of {} is not looked at", object.kind);
+        diagnostics.push(Diagnostic::warning(code::UNCHECKED, message).at(at(object, object.source.at)));
     }
     if let Spec::EnvoyFilter(filter) = &object.spec {
         let message = "an EnvoyFilter changes what is generated, which can be different in another version";

@@ -1,6 +1,6 @@
 //! Does Envoy know the values of an EnvoyFilter's patches? Each is read as the message that it is to become.
 
-use lateen_config::{ApplyTo, Diagnostic, EnvoyFilter, Object, Operation, PatchContext, code};
+use lateen_config::{ApplyTo, Diagnostic, EnvoyFilter, Location, Object, Operation, PatchContext, Position, code};
 use lateen_xds::json::{JsonError, parse_named};
 use serde_json::Value;
 
@@ -19,7 +19,7 @@ pub(super) fn patches(object: &Object, filter: &EnvoyFilter) -> Vec<Diagnostic> 
             continue;
         }
         if let Err(error) = parse_named(message, &Value::Object(value.fields.clone())) {
-            diagnostics.push(diagnostic(object, &format!("spec.configPatches[{index}].patch.value"), &error));
+            diagnostics.push(diagnostic(object, &format!("spec.configPatches[{index}].patch.value"), value.at, &error));
         }
     }
     diagnostics
@@ -43,7 +43,14 @@ fn message(apply_to: ApplyTo) -> Option<&'static str> {
     })
 }
 
-fn diagnostic(object: &Object, value: &str, error: &JsonError) -> Diagnostic {
+/// The place of a problem. The text is read again for it, so long texts only give the beginning of the value.
+fn place(object: &Object, path: &str, value: Position) -> Option<Location> {
+    const LONG: usize = 256 * 1024;
+    let file = object.source.file.as_ref()?;
+    if file.text.len() > LONG { Location::of(file, value, 1) } else { object.location(path) }
+}
+
+fn diagnostic(object: &Object, value: &str, at: Position, error: &JsonError) -> Diagnostic {
     let path = if error.path.is_empty() { value.to_owned() } else { format!("{value}.{}", error.path) };
     let message = format!("`{path}`: {}", error.message);
     // A field or a type that is not known here may be one of a newer Envoy or of one with extensions.
@@ -52,7 +59,7 @@ fn diagnostic(object: &Object, value: &str, error: &JsonError) -> Diagnostic {
         true => Diagnostic::warning(code::QUESTIONABLE, message),
         false => Diagnostic::error(code::INVALID, message),
     };
-    diagnostic = diagnostic.at(object.location(&path));
+    diagnostic = diagnostic.at(place(object, &path, at));
     diagnostic.path = path;
     diagnostic
 }
