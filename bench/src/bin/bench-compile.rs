@@ -41,7 +41,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut rows = Vec::new();
     for services in &options.services {
         // Each size in a process of its own: the peak of one must not be that of another.
-        let row = if options.services.len() > 1 { in_child(*services, &options)? } else { measure(*services, &options)? };
+        let row =
+            if options.services.len() > 1 { in_child(*services, &options)? } else { measure(*services, &options)? };
         if !options.json {
             say(&row.to_string());
         }

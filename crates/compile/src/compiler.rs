@@ -26,6 +26,7 @@ use crate::world::World;
 pub struct Compiler {
     scope: Scope,
     previous: Option<Previous>,
+    clusters: clusters::Memory,
     routes: routes::Memory,
     patched: patched::Memory,
 }
@@ -52,7 +53,13 @@ struct Listeners {
 impl Compiler {
     /// A compiler that has made nothing yet.
     pub fn new(scope: Scope) -> Compiler {
-        Compiler { scope, previous: None, routes: routes::Memory::default(), patched: patched::Memory::default() }
+        Compiler {
+            scope,
+            previous: None,
+            routes: routes::Memory::default(),
+            clusters: clusters::Memory::default(),
+            patched: patched::Memory::default(),
+        }
     }
 
     /// The proxy that it compiles for.
@@ -71,10 +78,20 @@ impl Compiler {
         let same_rules = previous.as_ref().is_some_and(|previous| previous.world.shares_rules(world));
         let same_endpoints = previous.as_ref().is_some_and(|previous| previous.world.shares_endpoints(world));
 
+        let same_gateways = self.scope.role == Role::Sidecar
+            || previous.as_ref().is_some_and(|previous| previous.world.shares_gateways(world));
+
         // Endpoints and clusters first, then the routes that lead to them, then the listeners that use those.
         let upstreams = match &previous {
-            Some(previous) if same_services && same_rules && same_endpoints => previous.upstreams.clone(),
-            _ => clusters::compile(&cx),
+            Some(previous) if same_services && same_rules && same_endpoints && same_gateways => {
+                previous.upstreams.clone()
+            }
+            _ => {
+                if previous.is_none() {
+                    self.clusters = clusters::Memory::default();
+                }
+                clusters::compile(&cx, &mut self.clusters)
+            }
         };
         let ports = match self.scope.role {
             Role::Gateway => gateway_ports::merge(&cx),
@@ -91,7 +108,7 @@ impl Compiler {
                 if same_services
                     && same_rules
                     && same_endpoints
-                    && previous.world.shares_gateways(world)
+                    && same_gateways
                     && previous.listeners.rules == rules =>
             {
                 previous.listeners.clone()

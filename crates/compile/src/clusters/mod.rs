@@ -10,7 +10,7 @@ mod outbound;
 mod outlier_detection;
 mod transport;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use lateen_xds::envoy::config::cluster::v3::{Cluster, cluster};
@@ -20,6 +20,7 @@ use lateen_xds::{Origin, Part, Resource};
 use self::outbound::{Purpose, Upstream};
 use crate::auto_passthrough::PassesThrough;
 use crate::context::Context;
+use crate::identity::address;
 use crate::message;
 use crate::names;
 use crate::scope::Role;
@@ -32,16 +33,44 @@ pub(crate) struct Compiled {
     pub(crate) endpoints: BTreeMap<Arc<str>, Resource<ClusterLoadAssignment>>,
 }
 
-/// Compiles all clusters. Of two with one name the first stays.
-pub(crate) fn compile(cx: &Context<'_>) -> Compiled {
+/// What is remembered between compilations for one proxy: the clusters of each service, by its address.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    of_services: HashMap<usize, Remembered>,
+}
+
+/// The clusters of a service, and what they were made from.
+#[derive(Debug)]
+struct Remembered {
+    /// Addresses of the DestinationRule and of the endpoints of each port, and whether a gateway passes through to it.
+    key: (Option<usize>, Vec<usize>, bool),
+    clusters: Compiled,
+}
+
+/// Compiles all clusters. Of two with one name the first stays. The memory has to be new unless the settings of the mesh
+/// are those of the last compilation, whose world still lives.
+pub(crate) fn compile(cx: &Context<'_>, memory: &mut Memory) -> Compiled {
     let mut compiled = Compiled::default();
     let passes_through = PassesThrough::build(cx);
+    let mut earlier = std::mem::take(&mut memory.of_services);
     for service in cx.services() {
-        let identities = identities(cx, service);
-        compiled.add_service(cx, service, &identities, Purpose::Requests);
-        if passes_through.covers(service) {
-            compiled.add_service(cx, service, &identities, Purpose::PassThrough);
-        }
+        let endpoints = service.ports.iter().map(|port| cx.world.endpoints_address(service, port));
+        let rule = cx.rule(service).map(|rule| address(&**rule));
+        let key = (rule, endpoints.collect(), passes_through.covers(service));
+        let remembered = match earlier.remove(&address(&**service)) {
+            Some(remembered) if remembered.key == key => remembered,
+            _ => {
+                let mut clusters = Compiled::default();
+                let identities = identities(cx, service);
+                clusters.add_service(cx, service, &identities, Purpose::Requests);
+                if key.2 {
+                    clusters.add_service(cx, service, &identities, Purpose::PassThrough);
+                }
+                Remembered { key, clusters }
+            }
+        };
+        compiled.extend(&remembered.clusters);
+        memory.of_services.insert(address(&**service), remembered);
     }
     for cluster in built_in::compile(cx) {
         compiled.add(cluster, Vec::new());
@@ -72,6 +101,15 @@ impl Compiled {
                 }
                 self.add(cluster, upstream.origins());
             }
+        }
+    }
+
+    fn extend(&mut self, other: &Compiled) {
+        for (name, cluster) in &other.clusters {
+            self.clusters.entry(name.clone()).or_insert_with(|| cluster.clone());
+        }
+        for (name, assignment) in &other.endpoints {
+            self.endpoints.entry(name.clone()).or_insert_with(|| assignment.clone());
         }
     }
 

@@ -1,7 +1,7 @@
 //! What is questionable about the objects together? References that lead nowhere, and what is asked for but not
 //! compiled yet.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use lateen_config::{Destination, HttpRoute, VirtualService};
@@ -10,9 +10,11 @@ use lateen_config::{Diagnostic, Object};
 
 use super::World;
 use super::destination_rules::Client;
-use super::services::{NETWORK, Service};
+use super::objects::Typed;
+use super::services::NETWORK;
 use crate::access_log;
 use crate::host;
+use crate::identity::address;
 use crate::mesh::AccessLogEncoding;
 use crate::routes::is_claim;
 
@@ -28,34 +30,77 @@ const NO_WEIGHT: &str = "LTN0103";
 /// A setting of the mesh that cannot be used.
 const MESH_SETTING: &str = "LTN0102";
 
-/// Looks at everything. The findings are in the order of kinds and, within one, of age.
-pub(crate) fn run(world: &World) -> Vec<Diagnostic> {
-    let mut hosts: BTreeMap<&str, &Service> = BTreeMap::new();
-    for service in world.services() {
-        hosts.entry(&service.host).or_insert(service);
+/// What was found, and in which objects. Objects whose references cannot have changed are not looked at again.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Findings {
+    virtual_services: Arc<ByObject>,
+    destination_rules: Arc<ByObject>,
+}
+
+/// The objects of a kind in order, each with what was found in it.
+type ByObject = Vec<(Arc<Object>, Arc<[Diagnostic]>)>;
+
+impl Findings {
+    /// Looks at everything. The findings are in the order of kinds and, within one, of age.
+    pub(crate) fn collect(world: &World, previous: Option<&World>) -> (Findings, Vec<Diagnostic>) {
+        let gateways = world.gateways.iter().map(|gateway| gateway.full_name()).collect();
+        let mut check = Check { world, gateways, findings: Vec::new() };
+        check.mesh();
+        let mut found = std::mem::take(&mut check.findings);
+        let inputs = &world.inputs;
+        let of_services = previous.filter(|previous| previous.shares_services(world));
+        let of_destinations =
+            of_services.filter(|previous| previous.shares_rules(world) && previous.shares_gateways(world));
+
+        let known = of_destinations.map(|previous| &previous.findings.virtual_services);
+        let objects = inputs.virtual_services.objects();
+        let virtual_services = by_object(&objects.virtual_services, known, |object, spec| {
+            check.virtual_service(object, spec);
+            std::mem::take(&mut check.findings)
+        });
+        let known = of_services.map(|previous| &previous.findings.destination_rules);
+        let objects = inputs.destination_rules.objects();
+        let destination_rules = by_object(&objects.destination_rules, known, |object, spec| {
+            check.destination_rule(object, spec);
+            std::mem::take(&mut check.findings)
+        });
+        for (_, findings) in virtual_services.iter().chain(&*destination_rules) {
+            found.extend(findings.iter().cloned());
+        }
+        for (object, _) in &inputs.services.objects().services {
+            check.service(object);
+        }
+        for object in &inputs.others.objects().others {
+            check.other(object);
+        }
+        found.append(&mut check.findings);
+        (Findings { virtual_services, destination_rules }, found)
     }
-    let gateways = world.gateways.iter().map(|gateway| gateway.full_name()).collect();
-    let mut check = Check { world, hosts, gateways, findings: Vec::new() };
-    check.mesh();
-    let inputs = &world.inputs;
-    for (object, spec) in &inputs.virtual_services.objects().virtual_services {
-        check.virtual_service(object, spec);
-    }
-    for (object, spec) in &inputs.destination_rules.objects().destination_rules {
-        check.destination_rule(object, spec);
-    }
-    for (object, _) in &inputs.services.objects().services {
-        check.service(object);
-    }
-    for object in &inputs.others.objects().others {
-        check.other(object);
-    }
-    check.findings
+}
+
+fn by_object<T>(
+    objects: &[Typed<'_, T>],
+    known: Option<&Arc<ByObject>>,
+    mut look: impl FnMut(&Arc<Object>, &T) -> Vec<Diagnostic>,
+) -> Arc<ByObject> {
+    let none: Arc<[Diagnostic]> = Arc::new([]);
+    let known: HashMap<usize, &Arc<[Diagnostic]>> =
+        known.into_iter().flat_map(|known| &**known).map(|(object, found)| (address(&**object), found)).collect();
+    let found = objects.iter().map(|(object, spec)| {
+        let findings = match known.get(&address(&***object)) {
+            Some(found) => (*found).clone(),
+            None => match look(object, spec) {
+                found if found.is_empty() => none.clone(),
+                found => found.into(),
+            },
+        };
+        ((*object).clone(), findings)
+    });
+    Arc::new(found.collect())
 }
 
 struct Check<'a> {
     world: &'a World,
-    hosts: BTreeMap<&'a str, &'a Service>,
     gateways: BTreeSet<String>,
     findings: Vec<Diagnostic>,
 }
@@ -137,7 +182,7 @@ impl Check<'_> {
         let namespace = &object.metadata.namespace;
         let world = self.world;
         let name = host::resolve(&destination.host, namespace, &world.mesh.cluster_domain);
-        let Some(service) = self.hosts.get(&*name).copied() else {
+        let Some(service) = world.services_of(&name).next() else {
             self.unknown_host(object, &format!("{path}.host"), &destination.host, &name);
             return;
         };
@@ -184,9 +229,9 @@ impl Check<'_> {
     fn destination_rule(&mut self, object: &Arc<Object>, spec: &DestinationRule) {
         let name = host::resolve(&spec.host, &object.metadata.namespace, &self.world.mesh.cluster_domain);
         let known = if host::is_wildcard(&name) {
-            self.hosts.keys().any(|host| host::overlaps(&name, host))
+            self.world.hosts().any(|host| host::overlaps(&name, host))
         } else {
-            self.hosts.contains_key(&*name)
+            self.world.services_of(&name).next().is_some()
         };
         if !known {
             self.unknown_host(object, "spec.host", &spec.host, &name);
@@ -251,12 +296,16 @@ impl Check<'_> {
     }
 
     fn unknown_host(&mut self, object: &Arc<Object>, path: &str, written: &str, name: &str) {
-        let help = match host::closest(name, self.hosts.keys().copied()) {
+        let help = match host::closest(name, self.world.hosts()) {
             Some(known) => Some(format!("did you mean `{}`?", self.short(known, object))),
             None if written.contains('.') && !host::is_wildcard(written) => {
                 // `reviews.prod` looks like a short name and is none.
                 let full = format!("{written}.svc.{}", self.world.mesh.cluster_domain);
-                self.hosts.contains_key(&*full).then(|| format!("names with a dot are not expanded: write `{full}`"))
+                self.world
+                    .services_of(&full)
+                    .next()
+                    .is_some()
+                    .then(|| format!("names with a dot are not expanded: write `{full}`"))
             }
             None => None,
         };

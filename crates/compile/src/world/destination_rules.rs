@@ -1,10 +1,10 @@
 //! Which DestinationRule holds for a service? Rules of the client's namespace come first, then those of the
 //! service's, then those of the root namespace; within a namespace the most specific host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use lateen_config::{LoadBalancerPolicy, LoadBalancerSettings, TrafficPolicy};
+use lateen_config::{LoadBalancerPolicy, LoadBalancerSettings, Object, TrafficPolicy};
 use lateen_xds::Origin;
 
 use super::objects::Typed;
@@ -12,6 +12,7 @@ use super::services::includes;
 use super::visibility::Visibility;
 use super::{origin, origin_of_rule};
 use crate::host;
+use crate::identity::address;
 use crate::mesh::Mesh;
 
 /// A rule, possibly merged from several objects for one host.
@@ -113,6 +114,8 @@ pub(crate) struct DestinationRules {
     root_local: Hosts,
     root_namespace: Arc<str>,
     has_consistent_hash: bool,
+    /// All rules before they are merged, with their objects.
+    sources: Vec<(Arc<Object>, Arc<DestinationRule>)>,
 }
 
 /// The rules of one namespace by host.
@@ -130,16 +133,34 @@ pub(crate) struct Client<'a> {
 }
 
 impl DestinationRules {
-    /// Resolves and indexes objects that are sorted by age. Rules for some workloads come before those for all.
-    pub(crate) fn build(objects: &[Typed<'_, lateen_config::DestinationRule>], mesh: &Mesh) -> DestinationRules {
-        let mut rules: Vec<DestinationRule> =
-            objects.iter().map(|(object, spec)| DestinationRule::build((object, spec), mesh)).collect();
+    /// Resolves and indexes objects that are sorted by age. Rules for some workloads come before those for all. One whose
+    /// object is the same as in `previous`, and that nothing is merged into, is the very same value.
+    pub(crate) fn build(
+        objects: &[Typed<'_, lateen_config::DestinationRule>],
+        mesh: &Mesh,
+        previous: Option<&DestinationRules>,
+    ) -> DestinationRules {
+        let known: HashMap<usize, &Arc<DestinationRule>> = previous
+            .into_iter()
+            .flat_map(|previous| &previous.sources)
+            .map(|(object, rule)| (address(&**object), rule))
+            .collect();
+        let sources: Vec<(Arc<Object>, Arc<DestinationRule>)> = objects
+            .iter()
+            .map(|(object, spec)| {
+                let rule = match known.get(&address(&***object)) {
+                    Some(rule) => (*rule).clone(),
+                    None => Arc::new(DestinationRule::build((object, spec), mesh)),
+                };
+                ((*object).clone(), rule)
+            })
+            .collect();
+        let mut rules: Vec<Arc<DestinationRule>> = sources.iter().map(|(_, rule)| rule.clone()).collect();
         rules.sort_by_key(|rule| rule.workload_selector.is_none());
         let mut index = DestinationRules { root_namespace: mesh.root_namespace.clone(), ..Default::default() };
         for rule in rules {
             index.has_consistent_hash |= rule.has_consistent_hash();
             let namespace = rule.namespace.clone();
-            let rule = Arc::new(rule);
             if rule.visibility.includes(&namespace) {
                 index.local.entry(namespace.clone()).or_default().add(rule.clone());
             }
@@ -149,6 +170,7 @@ impl DestinationRules {
                 index.root_local.add(rule);
             }
         }
+        index.sources = sources;
         index
     }
 

@@ -27,6 +27,7 @@ use lateen_config::{Diagnostic, Object, Position, Spec};
 use lateen_xds::Origin;
 
 use self::authentication::{PeerAuthentications, PeerMode, PeerPolicy};
+use self::check::Findings;
 use self::destination_rules::{Client, DestinationRule, DestinationRules};
 use self::endpoints::Endpoints;
 use self::gateways::Gateway;
@@ -58,6 +59,7 @@ pub struct World {
     sidecars: Arc<Sidecars>,
     peer_authentications: Arc<PeerAuthentications>,
     patches: Arc<Patches>,
+    findings: Findings,
     diagnostics: Vec<Diagnostic>,
 }
 
@@ -196,7 +198,8 @@ impl World {
             Some(previous) => previous.destination_rules.clone(),
             None => {
                 let objects = inputs.destination_rules.objects();
-                Arc::new(DestinationRules::build(&objects.destination_rules, &mesh))
+                let known = previous.map(|previous| &*previous.destination_rules);
+                Arc::new(DestinationRules::build(&objects.destination_rules, &mesh, known))
             }
         };
         let gateways = match same(|inputs| &inputs.gateways).and(generated_kept) {
@@ -234,9 +237,10 @@ impl World {
             sidecars,
             peer_authentications,
             patches,
+            findings: Findings::default(),
             diagnostics: Vec::new(),
         };
-        world.diagnostics = check::run(&world);
+        (world.findings, world.diagnostics) = Findings::collect(&world, previous);
         world.diagnostics.extend(world.patches.diagnostics().iter().cloned());
         world
     }
@@ -251,9 +255,19 @@ impl World {
         &self.services
     }
 
+    /// The hosts of all services.
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = &str> {
+        self.by_host.keys().map(|host| &**host)
+    }
+
     /// The services with exactly this host, oldest first.
     pub fn services_of(&self, host: &str) -> impl Iterator<Item = &Arc<Service>> {
         self.by_host.get(host).into_iter().flatten().filter_map(|index| self.services.get(*index))
+    }
+
+    /// The address of the list of workloads behind a port: equal addresses are equal lists as long as both worlds live.
+    pub(crate) fn endpoints_address(&self, service: &Service, port: &ServicePort) -> usize {
+        self.endpoints.of(service, port).map_or(0, |list| list.as_ptr().addr())
     }
 
     /// The workloads behind a port of a service, in order of address.

@@ -1,7 +1,7 @@
 //! Which VirtualServices does a gateway or sidecar use? Resolved hosts, and an index by the gateways that they
 //! name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use lateen_config::{Destination, HttpRoute, Object, TcpRoute, TlsRoute};
@@ -11,6 +11,7 @@ use super::objects::Typed;
 use super::visibility::Visibility;
 use super::{delegates, origin, origin_of_rule};
 use crate::host;
+use crate::identity::address;
 use crate::mesh::Mesh;
 
 /// A VirtualService with all names resolved.
@@ -137,15 +138,15 @@ impl VirtualServices {
         mesh: &Mesh,
         previous: Option<&VirtualServices>,
     ) -> VirtualServices {
-        let mut known: BTreeMap<*const Object, &Arc<VirtualService>> = BTreeMap::new();
-        if let Some(previous) = previous {
-            let made = previous.sources.iter();
-            known.extend(made.filter_map(|(object, resolved)| Some((Arc::as_ptr(object.as_ref()?), resolved))));
-        }
+        let known: HashMap<usize, &Arc<VirtualService>> = previous
+            .into_iter()
+            .flat_map(|previous| &previous.sources)
+            .filter_map(|(object, resolved)| Some((address(&**object.as_ref()?), resolved)))
+            .collect();
         let mut sources: Vec<(Option<Arc<Object>>, Arc<VirtualService>)> = objects
             .iter()
             .map(|(object, spec)| {
-                let resolved = match known.get(&Arc::as_ptr(object)) {
+                let resolved = match known.get(&address(&***object)) {
                     Some(resolved) => (*resolved).clone(),
                     None => Arc::new(VirtualService::build((object, spec), mesh)),
                 };
