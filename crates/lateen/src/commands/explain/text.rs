@@ -20,6 +20,9 @@ use crate::report::{BLUE, BOLD, DIM, GREEN, RED, RESET, YELLOW, many};
 /// Most lines of a rule that are quoted.
 const MAX_LINES: usize = 6;
 
+/// Width at which settings go on in the next line.
+const MAX_WIDTH: usize = 90;
+
 /// Most endpoints of a cluster that are listed.
 const MAX_ENDPOINTS: usize = 10;
 
@@ -288,9 +291,8 @@ fn ends(out: &mut String, explanation: &Explanation) {
             let _ = writeln!(out, "    {RED}there is no such cluster{RESET}");
             continue;
         };
-        let how = how(cluster);
-        if !how.is_empty() {
-            let _ = writeln!(out, "    {how}");
+        for line in how(cluster) {
+            let _ = writeln!(out, "    {line}");
         }
         for origin in &upstream.origins {
             let _ = writeln!(out, "    {DIM}from {origin}{RESET}");
@@ -307,9 +309,9 @@ fn ends(out: &mut String, explanation: &Explanation) {
     }
 }
 
-/// Balancing, TLS and limits in a line.
-fn how(cluster: &ClusterShare) -> String {
-    let Some(upstream) = &cluster.upstream else { return String::new() };
+/// Balancing, TLS and limits, on as many lines as they need.
+fn how(cluster: &ClusterShare) -> Vec<String> {
+    let Some(upstream) = &cluster.upstream else { return Vec::new() };
     let mut words = Vec::new();
     if !upstream.load_balancing.is_empty() {
         words.push(upstream.load_balancing.clone());
@@ -327,7 +329,17 @@ fn how(cluster: &ClusterShare) -> String {
             upstream.outlier_detection.iter().map(|(name, value)| format!("{name} {value}")).collect();
         words.push(format!("ejects failing endpoints ({})", parts.join(", ")));
     }
-    words.join("; ")
+    let mut lines: Vec<String> = Vec::new();
+    for word in words {
+        match lines.last_mut() {
+            Some(line) if line.len() + word.len() < MAX_WIDTH => {
+                line.push_str("; ");
+                line.push_str(&word);
+            }
+            _ => lines.push(word),
+        }
+    }
+    lines
 }
 
 fn endpoints(out: &mut String, endpoints: &[UpstreamEndpoint], discovery: Discovery) {
