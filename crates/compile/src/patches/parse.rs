@@ -253,7 +253,8 @@ impl<'a> Parser<'a> {
         match value::read::<M>(&spec.fields) {
             Ok((value, unknown)) => {
                 for error in unknown {
-                    let finding = Diagnostic::warning(code::FIELD, format!("unknown field: {error}"))
+                    let finding = Diagnostic::warning(code::FIELD, format!("unknown field `{}`", error.path))
+                        .label(error.message)
                         .help("the field is left out of the patch");
                     self.push(&about.object, &below(&error.path), finding);
                 }

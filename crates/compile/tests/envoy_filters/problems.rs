@@ -11,7 +11,7 @@ fn what_is_wrong_with_a_patch_is_told_at_its_place() {
         ),
         (
             "- applyTo: CLUSTER\n  patch: {operation: MERGE, value: {nam: a}}",
-            "8:44: warning[LTN0121]: unknown field: nam",
+            "8:44: warning[LTN0121]: unknown field `nam`",
         ),
         ("- applyTo: CLUSTER\n  patch: {operation: ADD, value: {type: STATIC}}", "LTN0120]: a CLUSTER without `name`"),
         ("- applyTo: CLUSTER\n  patch: {operation: ADD}", "LTN0120]: ADD needs a `value`"),
