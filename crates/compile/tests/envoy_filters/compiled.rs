@@ -3,7 +3,6 @@
 use lateen_compile::{Compiler, Interception, Listen, LocalScope, Mesh, PortMapping, Scope, World};
 use lateen_compile::{compile, compile_and_report, compile_local};
 use lateen_xds::XdsSet;
-use lateen_xds::envoy::config::cluster::v3::cluster::LbPolicy;
 
 use super::mesh::{self, service, sidecar_scope, workload};
 use super::*;
@@ -150,9 +149,13 @@ fn both_directions_of_a_sidecar_are_patched_apart() {
             lua(&format!("script.{context}"))
         )
     };
-    let cluster = "- applyTo: CLUSTER\n  match: {context: SIDECAR_OUTBOUND}\n  patch: {operation: MERGE, value: {lb_policy: RANDOM}}\n";
-    let filters =
-        filter("scripts", "default", "", &(script("SIDECAR_INBOUND") + &script("SIDECAR_OUTBOUND") + cluster));
+    let cluster = |context: &str| {
+        format!(
+            "- applyTo: CLUSTER\n  match: {{context: {context}, cluster: {{service: reviews.default.svc.cluster.local}}}}\n  patch: {{operation: MERGE, value: {{alt_stat_name: {context}}}}}\n"
+        )
+    };
+    let items = ["SIDECAR_INBOUND", "SIDECAR_OUTBOUND"].map(|context| script(context) + &cluster(context)).concat();
+    let filters = filter("scripts", "default", "", &items);
     let world = shop(&filters);
     assert_eq!(world.diagnostics(), []);
     let mut scope = sidecar_scope("default", &[("app", "reviews"), ("version", "v1")]);
@@ -162,7 +165,8 @@ fn both_directions_of_a_sidecar_are_patched_apart() {
     assert_eq!(compiled.said, Vec::<String>::new());
     let set = &compiled.set;
     let outbound = &set.clusters["outbound|9080||reviews.default.svc.cluster.local"];
-    assert_eq!(outbound.message.lb_policy(), LbPolicy::Random);
+    assert_eq!(outbound.message.alt_stat_name, "SIDECAR_OUTBOUND");
+    assert_eq!(set.clusters["inbound|9081||"].message.alt_stat_name, "SIDECAR_INBOUND");
     let hosts = &set.routes["9080"].message.virtual_hosts;
     assert!(hosts.iter().all(|host| host.request_headers_to_add.len() == 1), "{hosts:#?}");
     let listener = |name: &str| json::render(&*set.listeners[name].message).unwrap().to_string();
