@@ -289,7 +289,6 @@ impl Check<'_> {
                 | Kind::AuthorizationPolicy
                 | Kind::Telemetry
                 | Kind::WasmPlugin
-                | Kind::Ingress
         ) {
             self.not_compiled(object, "", &format!("{} is", object.kind));
         }
