@@ -11,6 +11,7 @@ use lateen_config::Diagnostic;
 use lateen_xds::envoy::config::listener::v3::Listener;
 use lateen_xds::{Resource, XdsSet};
 
+use crate::auto_passthrough;
 use crate::clusters;
 use crate::context::Context;
 use crate::gateway_ports;
@@ -20,6 +21,7 @@ use crate::patched;
 use crate::routes;
 use crate::scope::{Role, Scope};
 use crate::world::World;
+use crate::world::gateways::ServerHost;
 
 /// Compiles the configuration of one proxy, for one world after the other.
 #[derive(Debug)]
@@ -36,6 +38,8 @@ pub struct Compiler {
 struct Previous {
     world: World,
     visible: Vec<usize>,
+    /// Hosts to whose services a gateway passes connections through.
+    passed_through: Vec<ServerHost>,
     upstreams: clusters::Compiled,
     listeners: Listeners,
 }
@@ -82,15 +86,18 @@ impl Compiler {
             || previous.as_ref().is_some_and(|previous| previous.world.shares_gateways(world));
 
         // Endpoints and clusters first, then the routes that lead to them, then the listeners that use those.
+        let passed_through = auto_passthrough::hosts(&cx);
         let upstreams = match &previous {
-            Some(previous) if same_services && same_rules && same_endpoints && same_gateways => {
+            Some(previous)
+                if same_services && same_rules && same_endpoints && previous.passed_through == passed_through =>
+            {
                 previous.upstreams.clone()
             }
             _ => {
                 if previous.is_none() {
                     self.clusters = clusters::Memory::default();
                 }
-                clusters::compile(&cx, &mut self.clusters)
+                clusters::compile(&cx, &passed_through, &mut self.clusters)
             }
         };
         let ports = match self.scope.role {
@@ -139,7 +146,7 @@ impl Compiler {
             ..XdsSet::default()
         };
         let set = self.patched.apply(&cx, &ports, set);
-        self.previous = Some(Previous { world: world.clone(), visible, upstreams, listeners });
+        self.previous = Some(Previous { world: world.clone(), visible, passed_through, upstreams, listeners });
         set
     }
 

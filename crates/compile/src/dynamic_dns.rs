@@ -1,5 +1,5 @@
-//! How are hosts reached whose names only the requests tell? Clusters that resolve the host of each request, and the
-//! filters before them, which share one cache.
+//! How are hosts reached whose names only the requests tell? Clusters that resolve the host of each request. They need no
+//! filter before them: Envoy looks up what its cache lacks when it picks the endpoint.
 
 use lateen_xds::envoy::config::cluster::v3::{Cluster, cluster};
 use lateen_xds::envoy::extensions::clusters::dynamic_forward_proxy::v3::{ClusterConfig, cluster_config};
@@ -11,7 +11,7 @@ use crate::message;
 /// Name of the cluster extension.
 const CLUSTER: &str = "envoy.clusters.dynamic_forward_proxy";
 
-/// Name of the cache: clusters and filters that name it share it, and have to configure it alike.
+/// Name of the cache, which all such clusters share.
 const CACHE: &str = "dynamic_dns";
 
 /// Makes a cluster resolve the host of each request.
@@ -29,8 +29,8 @@ pub(crate) fn apply(cluster: &mut Cluster, mesh: &Mesh) {
     }));
 }
 
-/// The cache, for clusters and for the filters that look names up before them.
-pub(crate) fn cache(mesh: &Mesh) -> DnsCacheConfig {
+/// Envoy refuses clusters that share a cache and configure it differently.
+fn cache(mesh: &Mesh) -> DnsCacheConfig {
     DnsCacheConfig {
         name: CACHE.to_owned(),
         dns_lookup_family: cluster::DnsLookupFamily::V4Only.into(),

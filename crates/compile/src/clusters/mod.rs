@@ -18,12 +18,13 @@ use lateen_xds::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use lateen_xds::{Origin, Part, Resource};
 
 use self::outbound::{Purpose, Upstream};
-use crate::auto_passthrough::PassesThrough;
+use crate::auto_passthrough;
 use crate::context::Context;
 use crate::identity::address;
 use crate::message;
 use crate::names;
 use crate::scope::Role;
+use crate::world::gateways::ServerHost;
 use crate::world::services::{Registry, Service};
 
 /// The clusters of a proxy by name, and the assignments of those that get their endpoints by name.
@@ -47,16 +48,16 @@ struct Remembered {
     clusters: Compiled,
 }
 
-/// Compiles all clusters. Of two with one name the first stays. The memory has to be new unless the settings of the mesh
+/// Compiles all clusters. Of two with one name the first stays. `passed_through`: the hosts to whose services a gateway
+/// passes connections through. The memory has to be new unless the settings of the mesh
 /// are those of the last compilation, whose world still lives.
-pub(crate) fn compile(cx: &Context<'_>, memory: &mut Memory) -> Compiled {
+pub(crate) fn compile(cx: &Context<'_>, passed_through: &[ServerHost], memory: &mut Memory) -> Compiled {
     let mut compiled = Compiled::default();
-    let passes_through = PassesThrough::build(cx);
     let mut earlier = std::mem::take(&mut memory.of_services);
     for service in cx.services() {
         let endpoints = service.ports.iter().map(|port| cx.world.endpoints_address(service, port));
         let rule = cx.rule(service).map(|rule| address(&**rule));
-        let key = (rule, endpoints.collect(), passes_through.covers(service));
+        let key = (rule, endpoints.collect(), auto_passthrough::covers(passed_through, service));
         let remembered = match earlier.remove(&address(&**service)) {
             Some(remembered) if remembered.key == key => remembered,
             _ => {

@@ -7,6 +7,7 @@ use lateen_xds::{Origin, Part, Resource};
 
 use super::chains::{self, Bytes, Chain};
 use super::{EVERY_ADDRESS, inspectors, outbound};
+use crate::auto_passthrough;
 use crate::context::Context;
 use crate::gateway_ports::{Class, GatewayPort, ends_https, https_routes};
 use crate::hcm::{self, ConnectionManager, Direction, Routes};
@@ -209,7 +210,7 @@ fn passthrough_chains(
 fn auto_passthrough_chains(cx: &Context<'_>, server: &Server) -> Vec<Chain> {
     let mut chains = Vec::new();
     for service in cx.services() {
-        if !server.hosts.iter().any(|host| host::covers(&host.host, &service.host)) {
+        if !auto_passthrough::covers(&server.hosts, service) {
             continue;
         }
         let rule = cx.rule(service);
