@@ -108,13 +108,18 @@ kind: VirtualService
 metadata: {name: a}
 spec:
   hosts: [a]
-  http: [{delegate: {name: b}}]
-  tcp: [{route: [{destination: {host: a}}]}]
+  gateways: [edge]
+  http: [{match: [{headers: {'@request.auth.claims.group': {exact: a}}}], route: [{destination: {host: a}}]}]
 ---
 apiVersion: networking.istio.io/v1
 kind: DestinationRule
 metadata: {name: a}
-spec: {host: a, trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}, tunnel: {targetHost: b, targetPort: 80}}}
+spec: {host: a, trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}}}
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec: {servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]}
 ---
 apiVersion: v1
 kind: Service
@@ -127,11 +132,39 @@ spec: {ports: [{name: tls, port: 15443}]}
     assert_eq!(
         messages,
         [
-            "delegation is not compiled yet",
-            "`tcp` routes are not compiled yet",
-            "`tunnel` is not compiled yet",
+            "matching of JWT claims is not compiled yet",
             "`PASSTHROUGH` without redirected connections is not compiled yet",
             "gateways between networks are not compiled yet",
+        ]
+    );
+}
+
+#[test]
+fn delegates_and_destinations_of_connections_have_to_exist() {
+    let yaml = "\
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: root}
+spec:
+  hosts: [a]
+  http:
+  - delegate: {name: part}
+  - delegate: {name: parts}
+  tcp:
+  - route: [{destination: {host: backend}}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: part}
+spec: {http: [{route: [{destination: {host: a}}]}]}
+"
+    .to_owned()
+        + &service("a", 80);
+    assert_eq!(
+        findings(&yaml),
+        [
+            "8:15 IST0101 VirtualService `default/parts` does not exist: the rule is left out (did you mean `default/part`?)",
+            "10:34 IST0101 host `backend.default.svc.cluster.local` is not a known service",
         ]
     );
 }
@@ -146,7 +179,7 @@ spec:
   host: a
   trafficPolicy:
     tls: {mode: SIMPLE}
-    proxyProtocol: {version: V2}
+    tunnel: {targetHost: b.com, targetPort: 443}
     loadBalancer: {localityLbSetting: {failover: [{from: us, to: eu}]}}
     outlierDetection: {consecutive5xxErrors: 1}
     portLevelSettings: [{port: {number: 80}, tls: {mode: ISTIO_MUTUAL}, loadBalancer: {zoneAwareLbSetting: {}}}]

@@ -54,16 +54,23 @@ impl Findings {
 
         let known = of_destinations.map(|previous| &previous.findings.virtual_services);
         let objects = inputs.virtual_services.objects();
-        let virtual_services = by_object(&objects.virtual_services, known, |object, spec| {
+        // Those that delegate depend on other VirtualServices too.
+        let lasts = |spec: &VirtualService| spec.http.iter().all(|http| http.delegate.is_none());
+        let virtual_services = by_object(&objects.virtual_services, known, lasts, |object, spec| {
             check.virtual_service(object, spec);
             std::mem::take(&mut check.findings)
         });
         let known = of_services.map(|previous| &previous.findings.destination_rules);
         let objects = inputs.destination_rules.objects();
-        let destination_rules = by_object(&objects.destination_rules, known, |object, spec| {
-            check.destination_rule(object, spec);
-            std::mem::take(&mut check.findings)
-        });
+        let destination_rules = by_object(
+            &objects.destination_rules,
+            known,
+            |_| true,
+            |object, spec| {
+                check.destination_rule(object, spec);
+                std::mem::take(&mut check.findings)
+            },
+        );
         for (_, findings) in virtual_services.iter().chain(&*destination_rules) {
             found.extend(findings.iter().cloned());
         }
@@ -78,9 +85,11 @@ impl Findings {
     }
 }
 
+/// What is found in each object, or was known of it; `lasts` tells for which that may be.
 fn by_object<T>(
     objects: &[Typed<'_, T>],
     known: Option<&Arc<ByObject>>,
+    lasts: impl Fn(&T) -> bool,
     mut look: impl FnMut(&Arc<Object>, &T) -> Vec<Diagnostic>,
 ) -> Arc<ByObject> {
     let none: Arc<[Diagnostic]> = Arc::new([]);
@@ -88,8 +97,8 @@ fn by_object<T>(
         known.into_iter().flat_map(|known| &**known).map(|(object, found)| (address(&**object), found)).collect();
     let found = objects.iter().map(|(object, spec)| {
         let findings = match known.get(&address(&***object)) {
-            Some(found) => (*found).clone(),
-            None => match look(object, spec) {
+            Some(found) if lasts(spec) => (*found).clone(),
+            _ => match look(object, spec) {
                 found if found.is_empty() => none.clone(),
                 found => found.into(),
             },
@@ -139,17 +148,36 @@ impl Check<'_> {
         for (index, http) in spec.http.iter().enumerate() {
             self.http_rule(object, &format!("spec.http[{index}]"), http);
         }
-        if !spec.tls.is_empty() {
-            self.not_compiled(object, "spec.tls", "`tls` routes are");
-        }
-        if !spec.tcp.is_empty() {
-            self.not_compiled(object, "spec.tcp", "`tcp` routes are");
+        let tls = spec.tls.iter().enumerate().map(|(index, rule)| (format!("spec.tls[{index}]"), &rule.route));
+        let tcp = spec.tcp.iter().enumerate().map(|(index, rule)| (format!("spec.tcp[{index}]"), &rule.route));
+        for (path, routes) in tls.chain(tcp) {
+            for (index, entry) in routes.iter().enumerate() {
+                if let Some(destination) = &entry.destination {
+                    self.destination(object, &format!("{path}.route[{index}].destination"), destination);
+                }
+            }
         }
     }
 
     fn http_rule(&mut self, object: &Arc<Object>, path: &str, http: &HttpRoute) {
-        if http.delegate.is_some() {
-            self.not_compiled(object, &format!("{path}.delegate"), "delegation is");
+        if let Some(delegate) = &http.delegate {
+            let namespace = delegate.namespace.as_deref().filter(|namespace| !namespace.is_empty());
+            let namespace = namespace.unwrap_or(&object.metadata.namespace);
+            let name = delegate.name.as_deref().unwrap_or_default();
+            let full_name = format!("{namespace}/{name}");
+            let all = self.world.all_virtual_services();
+            let names: Vec<String> = all.iter().map(|known| format!("{}/{}", known.namespace, known.name)).collect();
+            if !names.contains(&full_name) {
+                let known = host::closest(&full_name, names.iter().map(String::as_str));
+                let known = known.map(|known| format!("did you mean `{known}`?"));
+                self.missing(
+                    object,
+                    &format!("{path}.delegate"),
+                    format!("VirtualService `{full_name}` does not exist: the rule is left out"),
+                    "no VirtualService has this name",
+                    known,
+                );
+            }
         }
         for (index, request) in http.r#match.iter().enumerate() {
             for (field, headers) in [("headers", &request.headers), ("withoutHeaders", &request.without_headers)] {
@@ -247,10 +275,6 @@ impl Check<'_> {
     }
 
     fn traffic_policy(&mut self, object: &Arc<Object>, path: &str, policy: &TrafficPolicy) {
-        let mut blocks = Vec::new();
-        if policy.tunnel.is_some() {
-            blocks.push((format!("{path}.tunnel"), "`tunnel` is"));
-        }
         let mut balancers: Vec<(String, Option<&LoadBalancerSettings>)> =
             vec![(format!("{path}.loadBalancer"), policy.load_balancer.as_ref())];
         for (index, port) in policy.port_level_settings.iter().enumerate() {
@@ -260,11 +284,8 @@ impl Check<'_> {
         for (path, settings) in balancers {
             let by_name = settings.and_then(|settings| settings.policy.as_ref());
             if matches!(by_name, Some(LoadBalancerPolicy::Simple(SimpleLb::Passthrough))) {
-                blocks.push((format!("{path}.simple"), "`PASSTHROUGH` without redirected connections is"));
+                self.not_compiled(object, &format!("{path}.simple"), "`PASSTHROUGH` without redirected connections is");
             }
-        }
-        for (path, what) in blocks {
-            self.not_compiled(object, &path, what);
         }
     }
 
