@@ -47,7 +47,7 @@ pub mod world;
 
 pub use access_log::{DEFAULT_JSON_FORMAT, DEFAULT_TEXT_FORMAT};
 pub use compiler::Compiler;
-pub use local::{HiddenListener, Local, LocalScope, compile_local};
+pub use local::{HiddenListener, Local, LocalCompiler, LocalScope, compile_local};
 pub use mesh::{AccessLog, AccessLogEncoding, Mesh, OutboundTrafficPolicy, PathNormalization};
 pub use protocol::Protocol;
 pub use scope::{Capability, Interception, Listen, PortMapping, Role, Scope};

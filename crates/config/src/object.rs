@@ -113,6 +113,19 @@ impl Object {
         }
     }
 
+    /// True when another reading of the same place in the same file says the same: either may stand for both, although
+    /// the rest of the file may differ.
+    pub fn reads_as(&self, other: &Object) -> bool {
+        let (here, there) = (&self.source, &other.source);
+        here.path() == there.path()
+            && (here.at, here.document, &here.items) == (there.at, there.document, &there.items)
+            && self.kind == other.kind
+            && self.api_version == other.api_version
+            && self.has_errors == other.has_errors
+            && self.metadata == other.metadata
+            && self.spec == other.spec
+    }
+
     /// Where a field is written, given by a path such as `spec.http[0].route[1].destination.host`: the value, or what
     /// comes nearest to it on the way. Keys with dots are written `metadata.labels["a.b/c"]`. Unknown when the object
     /// did not come from text.
