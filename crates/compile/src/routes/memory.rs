@@ -19,8 +19,7 @@ use crate::world::virtual_services::VirtualService;
 /// owner keeps.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
-    /// By VirtualService, port, gateway and whether requests come over TLS.
-    of_virtual_services: HashMap<(usize, u32, Option<Box<str>>, bool), Arc<[CompiledRoute]>>,
+    of_virtual_services: HashMap<OnListener, Arc<[CompiledRoute]>>,
     /// By service and port.
     of_services: HashMap<(usize, u32), Arc<[CompiledRoute]>>,
     /// By service.
@@ -28,6 +27,9 @@ pub(crate) struct Memory {
     /// By name.
     tables: HashMap<Arc<str>, Table>,
 }
+
+/// A VirtualService on a listener: its address, port, gateway, and whether requests come over TLS.
+type OnListener = (usize, u32, Option<Box<str>>, bool);
 
 #[derive(Debug)]
 struct Table {

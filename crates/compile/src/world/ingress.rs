@@ -63,7 +63,7 @@ pub(crate) fn build(objects: &Objects<'_>, services: &[Arc<Service>], mesh: &Mes
         }
     }
     for (_, mut virtual_service) in hosts {
-        virtual_service.http.sort_by(|a, b| precedence(&a.route).cmp(&precedence(&b.route)));
+        virtual_service.http.sort_by_key(|rule| precedence(&rule.route));
         generated.virtual_services.push(Arc::new(virtual_service));
     }
     let name = |gateway: &Gateway| (gateway.name.clone(), gateway.namespace.clone());
