@@ -20,6 +20,7 @@ use crate::listeners::{self, outbound::Plan, outbound::Table};
 use crate::patched;
 use crate::routes;
 use crate::scope::{Role, Scope};
+use crate::tracing;
 use crate::world::World;
 use crate::world::gateways::ServerHost;
 
@@ -97,7 +98,9 @@ impl Compiler {
                 if previous.is_none() {
                     self.clusters = clusters::Memory::default();
                 }
-                clusters::compile(&cx, &passed_through, &mut self.clusters)
+                let mut upstreams = clusters::compile(&cx, &passed_through, &mut self.clusters);
+                upstreams.clusters.extend(tracing::clusters(&cx));
+                upstreams
             }
         };
         let ports = match self.scope.role {
@@ -116,6 +119,7 @@ impl Compiler {
                     && same_rules
                     && same_endpoints
                     && same_gateways
+                    && previous.world.shares_telemetries(world)
                     && previous.listeners.rules == rules =>
             {
                 previous.listeners.clone()

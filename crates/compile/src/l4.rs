@@ -123,6 +123,7 @@ pub(crate) fn forward<'a>(
             protocol,
             service,
             subset: first.and_then(|destination| destination.subset.as_deref()).filter(|subset| !subset.is_empty()),
+            is_inbound: false,
         });
     }
     let weighted: Vec<(String, u32)> = routes
@@ -138,6 +139,7 @@ pub(crate) fn forward<'a>(
         protocol,
         service,
         subset: None,
+        is_inbound: false,
     })
 }
 

@@ -40,9 +40,11 @@ mod patched;
 pub mod patches;
 mod policy;
 mod protocol;
+mod provider;
 mod routes;
 mod scope;
 mod tls;
+mod tracing;
 pub mod world;
 
 pub use access_log::{DEFAULT_JSON_FORMAT, DEFAULT_TEXT_FORMAT};

@@ -140,8 +140,7 @@ impl Controller {
 pub fn mesh(objects: &[Arc<Object>], settings: &Settings) -> (Mesh, Vec<Diagnostic>) {
     let (mut mesh, diagnostics) = Mesh::from_objects(objects);
     match &settings.access_log {
-        Some(None) => mesh.access_log = None,
-        Some(Some(file)) => mesh.set_access_log_file(file),
+        Some(file) => mesh.override_access_log(file.as_deref()),
         None => {
             if let (None, Some(file)) = (&mesh.access_log, &settings.default_access_log) {
                 mesh.set_access_log_file(file);

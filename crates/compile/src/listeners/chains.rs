@@ -8,8 +8,9 @@ use lateen_xds::envoy::extensions::filters::network::mongo_proxy::v3::MongoProxy
 use lateen_xds::envoy::extensions::filters::network::tcp_proxy::v3::{TcpProxy, tcp_proxy};
 use lateen_xds::envoy::r#type::v3::{HashPolicy, hash_policy};
 
-use crate::access_log;
+use crate::access_log::{self, Subject};
 use crate::context::Context;
+use crate::hcm::Direction;
 use crate::istio_proxy;
 use crate::message;
 use crate::names;
@@ -56,6 +57,8 @@ pub(crate) struct Bytes<'a> {
     pub(crate) service: Option<&'a Service>,
     /// Subset of it that all connections go to, whose tunnel counts.
     pub(crate) subset: Option<&'a str>,
+    /// Connections are for the workload itself.
+    pub(crate) is_inbound: bool,
 }
 
 impl Bytes<'_> {
@@ -67,6 +70,7 @@ impl Bytes<'_> {
             protocol: Protocol::Tcp,
             service: None,
             subset: None,
+            is_inbound: false,
         }
     }
 
@@ -74,7 +78,7 @@ impl Bytes<'_> {
     pub(crate) fn filters(&self, cx: &Context<'_>) -> Vec<Filter> {
         let mut filters = Vec::new();
         if cx.scope.capability == Capability::IstioProxy {
-            filters.push(istio_proxy::network_stats());
+            filters.extend(istio_proxy::network_stats(cx, self.direction(cx)));
         }
         let proxy = self.proxy(cx);
         if self.protocol == Protocol::Mongo {
@@ -83,6 +87,10 @@ impl Bytes<'_> {
         }
         filters.push(network_filter(TCP_PROXY, message::typed(&proxy)));
         filters
+    }
+
+    fn direction(&self, cx: &Context<'_>) -> Direction {
+        if self.is_inbound { Direction::Inbound } else { Direction::outward(cx) }
     }
 
     fn proxy(&self, cx: &Context<'_>) -> TcpProxy {
@@ -114,7 +122,7 @@ impl Bytes<'_> {
         TcpProxy {
             stat_prefix: self.stat_prefix.clone().unwrap_or(name),
             cluster_specifier: Some(specifier),
-            access_log: access_log::requests(cx.world.mesh()),
+            access_log: access_log::compile(cx, self.direction(cx).side(), Subject::Connections),
             idle_timeout: tcp.and_then(|tcp| tcp.idle_timeout).map(message::duration),
             max_downstream_connection_duration: tcp.and_then(|tcp| tcp.max_connection_duration).map(message::duration),
             hash_policy: if hashes_source {

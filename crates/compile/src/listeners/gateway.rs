@@ -74,6 +74,10 @@ fn listener(cx: &Context<'_>, port: &GatewayPort<'_>) -> Option<Resource<Listene
         ..outbound(cx, &name, bind, port.port)
     };
     inspectors::add(&mut message, cx);
+    if cx.world.mesh().gateway_topology.proxy_protocol.is_some() {
+        // Before all others: what they look at comes behind its header.
+        message.listener_filters.insert(0, inspectors::proxy_protocol());
+    }
     Some(Resource::new(message, origins))
 }
 

@@ -18,7 +18,7 @@ use lateen_xds::{Origin, Part, Resource};
 
 use super::chains::Bytes;
 use super::{EVERY_ADDRESS, inspectors};
-use crate::access_log;
+use crate::access_log::{self, Subject};
 use crate::context::Context;
 use crate::hcm::{self, ConnectionManager, Direction, Routes};
 use crate::inbound::{InboundTarget, inbound_targets};
@@ -30,6 +30,7 @@ use crate::routes;
 use crate::scope::{Capability, Interception};
 use crate::tls::{self, ChainProtocol};
 use crate::world::authentication::PeerMode;
+use crate::world::telemetry::Side;
 
 /// Time that a client has for its TLS handshake.
 const HANDSHAKE: std::time::Duration = std::time::Duration::from_secs(15);
@@ -50,7 +51,7 @@ pub(crate) fn compile(cx: &Context<'_>) -> Resource<Listener> {
         FilterChain {
             name: names::INBOUND_BLACK_HOLE_CHAIN.to_owned(),
             filter_chain_match: Some(FilterChainMatch { destination_port: Some(own_port), ..Default::default() }),
-            filters: Bytes::to(names::BLACK_HOLE_CLUSTER).filters(cx),
+            filters: Bytes { is_inbound: true, ..Bytes::to(names::BLACK_HOLE_CLUSTER) }.filters(cx),
             ..Default::default()
         },
         &[],
@@ -71,7 +72,7 @@ pub(crate) fn compile(cx: &Context<'_>) -> Resource<Listener> {
         name: names::VIRTUAL_INBOUND.to_owned(),
         address: Some(cx.scope.listen.address(EVERY_ADDRESS, own_port)),
         traffic_direction: TrafficDirection::Inbound.into(),
-        access_log: access_log::refused_connections(mesh),
+        access_log: access_log::compile(cx, Side::Server, Subject::Refused),
         max_connections_to_accept_per_socket_event: Some(1),
         listener_filters_timeout: Some(message::duration(mesh.protocol_detection_timeout)),
         continue_on_listener_filters_timeout: true,
@@ -284,7 +285,7 @@ fn byte_filters(
     cluster: &str,
     protocol: Protocol,
 ) -> Vec<lateen_xds::envoy::config::listener::v3::Filter> {
-    let bytes = Bytes { protocol, ..Bytes::to(cluster) };
+    let bytes = Bytes { protocol, is_inbound: true, ..Bytes::to(cluster) };
     let mut filters = Vec::new();
     if cx.scope.capability == Capability::IstioProxy {
         filters.push(istio_proxy::network_metadata_exchange());

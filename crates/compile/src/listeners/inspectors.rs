@@ -3,6 +3,7 @@
 
 use lateen_xds::envoy::config::listener::v3::{FilterChain, Listener, ListenerFilter, listener_filter};
 use lateen_xds::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
+use lateen_xds::envoy::extensions::filters::listener::proxy_protocol::v3::ProxyProtocol;
 use lateen_xds::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use prost::Name;
 
@@ -49,6 +50,11 @@ pub(crate) fn tls_inspector() -> ListenerFilter {
 /// Finds HTTP without TLS.
 pub(crate) fn http_inspector() -> ListenerFilter {
     filter("envoy.filters.listener.http_inspector", &HttpInspector::default())
+}
+
+/// Reads the header of the PROXY protocol, in which a load balancer in front tells the client's address.
+pub(crate) fn proxy_protocol() -> ListenerFilter {
+    filter("envoy.filters.listener.proxy_protocol", &ProxyProtocol::default())
 }
 
 /// A listener filter with its configuration.

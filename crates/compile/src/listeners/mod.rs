@@ -15,7 +15,7 @@ use lateen_xds::{Origin, Part, Resource};
 
 use self::chains::{Bytes, Chain, detected_http};
 use self::outbound::{Outbound, Plan};
-use crate::access_log;
+use crate::access_log::{self, Subject};
 use crate::context::Context;
 use crate::gateway_ports::GatewayPort;
 use crate::hcm::{self, ConnectionManager, Direction, Routes};
@@ -24,6 +24,7 @@ use crate::names;
 use crate::protocol::Protocol;
 use crate::routes;
 use crate::scope::{Interception, Listen, PortMapping};
+use crate::world::telemetry::Side;
 
 /// Address of listeners that nothing binds elsewhere.
 pub(crate) const EVERY_ADDRESS: &str = "0.0.0.0";
@@ -161,7 +162,7 @@ fn outbound(cx: &Context<'_>, name: &str, bind: &str, port: u32) -> Listener {
         name: name.to_owned(),
         address: Some(cx.scope.listen.address(bind, port)),
         traffic_direction: TrafficDirection::Outbound.into(),
-        access_log: access_log::refused_connections(cx.world.mesh()),
+        access_log: access_log::compile(cx, Side::Client, Subject::Refused),
         max_connections_to_accept_per_socket_event: Some(1),
         ..Default::default()
     }

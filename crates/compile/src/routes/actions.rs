@@ -14,6 +14,7 @@ use lateen_xds::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
 use super::virtual_service::Listener;
 use super::{filters, hash, headers, retries};
 use crate::context::Context;
+use crate::hcm;
 use crate::message;
 use crate::names;
 use crate::scope::Role;
@@ -107,6 +108,8 @@ fn forward(cx: &Context<'_>, http: &HttpRoute, listener: Listener<'_>) -> Option
     // Without a timeout a request may take for ever: not Envoy's fifteen seconds.
     let timeout = message::duration(http.timeout.unwrap_or(Duration::ZERO));
     let rewrite = http.rewrite.as_ref();
+    let rewrites_host =
+        host_rewrite.is_some() || emitted.iter().any(|entry| headers::host_rewrite(entry.headers.as_ref()).is_some());
     Some(RouteAction {
         cluster_specifier: Some(cluster_specifier),
         timeout: Some(timeout),
@@ -122,6 +125,8 @@ fn forward(cx: &Context<'_>, http: &HttpRoute, listener: Listener<'_>) -> Option
         }),
         host_rewrite_specifier: host_rewrite
             .map(|host| route_action::HostRewriteSpecifier::HostRewriteLiteral(host.to_owned())),
+        append_x_forwarded_host: rewrites_host
+            && hcm::is_enabled(cx.world.mesh().proxy_headers.x_forwarded_host.as_ref()),
         request_mirror_policies: mirrors(cx, http, listener),
         ..Default::default()
     })

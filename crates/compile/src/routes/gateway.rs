@@ -116,7 +116,7 @@ fn compile_group(cx: &Context<'_>, group: &RouteGroup<'_>, memory: &mut Memory) 
             origins: Vec::new(),
         });
     }
-    table::build(&group.name, drafts, CatchAll::None, true, whole)
+    table::build(cx, &group.name, drafts, CatchAll::None, true, whole)
 }
 
 /// Hosts with the same routes share a virtual host, which bears the name of the most specific of them. Routes

@@ -15,6 +15,7 @@ mod virtual_service;
 
 use lateen_xds::envoy::config::route::v3::{Decorator, Route, RouteAction, route, route_action};
 
+pub(crate) use self::matches::is_claim;
 pub(crate) use self::memory::Memory;
 pub(crate) use self::retries::inbound as inbound_retries;
 pub(crate) use self::table::every_path;
@@ -22,12 +23,6 @@ use self::table::{CompiledRoute, no_timeout};
 use crate::context::Context;
 use crate::names;
 use crate::world::services::Service;
-
-/// True for a header of a match that stands for a claim of a JWT: `@request.auth.claims.groups`, in any case.
-pub(crate) fn is_claim(header: &str) -> bool {
-    const PREFIX: &str = "@request.auth.claims";
-    header.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
-}
 
 /// The route of a service that no VirtualService names: all requests to the whole service.
 fn default_route(cx: &Context<'_>, service: &Service, port: u32) -> CompiledRoute {

@@ -44,9 +44,9 @@ pub(crate) fn compile(
                 let own = names::virtual_host(&service.host, port);
                 drafts.retain(|draft| draft.name == own);
                 drafts.iter_mut().for_each(|draft| draft.domains = Arc::new(vec!["*".to_owned()]));
-                table::build(&name, drafts, CatchAll::None, true, Vec::new())
+                table::build(cx, &name, drafts, CatchAll::None, true, Vec::new())
             } else {
-                table::build(&name, drafts, catch_all(cx), true, Vec::new())
+                table::build(cx, &name, drafts, catch_all(cx), true, Vec::new())
             }
         });
         routes.insert(name, table);
@@ -75,7 +75,7 @@ fn http_proxy(cx: &Context<'_>, memory: &mut Memory) -> Resource<RouteConfigurat
         }
     }
     // Here the port tells one service from another, so it takes part in the comparison.
-    table::build(names::HTTP_PROXY_ROUTES, drafts_of_all, catch_all(cx), false, Vec::new())
+    table::build(cx, names::HTTP_PROXY_ROUTES, drafts_of_all, catch_all(cx), false, Vec::new())
 }
 
 /// Forwarding to the original destination needs one: a client that addresses the proxy itself has none, so its
@@ -94,7 +94,7 @@ fn catch_all(cx: &Context<'_>) -> CatchAll {
 
 /// The routes of a listener of which nothing is known but that HTTP is spoken: those to unknown hosts.
 pub(crate) fn unknown_hosts(cx: &Context<'_>, name: &str) -> RouteConfiguration {
-    let table = table::build(name, Vec::new(), catch_all(cx), true, Vec::new());
+    let table = table::build(cx, name, Vec::new(), catch_all(cx), true, Vec::new());
     Arc::unwrap_or_clone(table.message)
 }
 

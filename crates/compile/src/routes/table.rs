@@ -11,6 +11,8 @@ use lateen_xds::envoy::config::route::v3::{
 };
 use lateen_xds::{Origin, Part, Resource};
 
+use crate::context::Context;
+use crate::hcm;
 use crate::message;
 use crate::names;
 
@@ -52,6 +54,7 @@ pub(crate) enum CatchAll {
 /// Builds a route configuration. Of two virtual hosts with one name the first wins entirely; a domain stays with
 /// the first virtual host that has it (Envoy refuses duplicates), and one that is left without any is dropped.
 pub(crate) fn build(
+    cx: &Context<'_>,
     name: &str,
     drafts: Vec<Draft>,
     catch_all: CatchAll,
@@ -76,6 +79,7 @@ pub(crate) fn build(
     kept.extend(others.iter().map(|draft| (draft, draft.domains.to_vec())));
 
     let mut origins: Vec<(Part, Origin)> = whole.into_iter().map(|origin| (Part::Whole, origin)).collect();
+    let counts_attempts = !hcm::is_disabled(cx.world.mesh().proxy_headers.attempt_count.as_ref());
     let mut virtual_hosts = Vec::with_capacity(kept.len());
     for (index, (draft, domains)) in kept.into_iter().enumerate() {
         origins.extend(draft.origins.iter().map(|origin| (Part::VirtualHost(index), (**origin).clone())));
@@ -89,7 +93,7 @@ pub(crate) fn build(
             domains,
             routes: draft.routes.iter().map(|compiled| compiled.route.clone()).collect(),
             require_tls: if draft.require_tls { TlsRequirementType::All } else { TlsRequirementType::None }.into(),
-            include_request_attempt_count: true,
+            include_request_attempt_count: counts_attempts,
             ..Default::default()
         });
     }

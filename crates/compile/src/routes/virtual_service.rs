@@ -98,8 +98,10 @@ fn applies(
     request: &HttpMatchRequest,
     listener: Listener<'_>,
 ) -> bool {
-    // Claims are no headers: a match that asks for one cannot be decided without the JWT filter.
-    if request.headers.keys().chain(request.without_headers.keys()).any(|name| is_claim(name)) {
+    // Claims are no headers: what a token says is known at gateways alone.
+    let mut names = request.headers.keys().chain(request.without_headers.keys());
+    let has_place = |name: &String| listener.role() == Role::Gateway && matches::claim_path(name).is_some();
+    if names.any(|name| is_claim(name) && !has_place(name)) {
         return false;
     }
     if request.port.is_some_and(|port| port != 0 && port != listener.port()) {

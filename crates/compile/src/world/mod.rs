@@ -16,6 +16,7 @@ mod objects;
 mod service_entries;
 pub mod services;
 pub mod sidecars;
+pub(crate) mod telemetry;
 pub mod virtual_services;
 pub mod visibility;
 mod workloads;
@@ -35,9 +36,11 @@ use self::ingress::Generated;
 use self::objects::Objects;
 use self::services::{Endpoint, Service, ServicePort};
 use self::sidecars::{Imports, Sidecar, Sidecars};
+use self::telemetry::{Applicable, Telemetries};
 use self::virtual_services::{VirtualService, VirtualServices};
 use crate::mesh::Mesh;
 use crate::patches::Patches;
+use crate::scope::Scope;
 
 /// The mesh as its objects describe it.
 ///
@@ -59,6 +62,7 @@ pub struct World {
     sidecars: Arc<Sidecars>,
     peer_authentications: Arc<PeerAuthentications>,
     patches: Arc<Patches>,
+    telemetries: Arc<Telemetries>,
     findings: Findings,
     diagnostics: Vec<Diagnostic>,
 }
@@ -75,6 +79,7 @@ struct Inputs {
     sidecars: Section,
     peer_authentications: Section,
     envoy_filters: Section,
+    telemetries: Section,
     others: Section,
 }
 
@@ -96,7 +101,7 @@ impl Section {
 
 impl Inputs {
     fn build(objects: &[Arc<Object>]) -> Inputs {
-        let mut lists: [Vec<Arc<Object>>; 10] = Default::default();
+        let mut lists: [Vec<Arc<Object>>; 11] = Default::default();
         for object in objects {
             let list = match &object.spec {
                 Spec::Service(_) | Spec::ServiceEntry(_) | Spec::Namespace(_) => 0,
@@ -110,7 +115,8 @@ impl Inputs {
                 Spec::PeerAuthentication(_) => 6,
                 Spec::Ingress(_) | Spec::IngressClass(_) => 7,
                 Spec::EnvoyFilter(_) => 8,
-                _ => 9,
+                Spec::Telemetry(_) => 9,
+                _ => 10,
             };
             lists[list].push(object.clone());
         }
@@ -124,6 +130,7 @@ impl Inputs {
             peer_authentications,
             ingresses,
             envoy_filters,
+            telemetries,
             others,
         ] = lists.map(|list| Section(Arc::new(list)));
         Inputs {
@@ -136,6 +143,7 @@ impl Inputs {
             sidecars,
             peer_authentications,
             envoy_filters,
+            telemetries,
             others,
         }
     }
@@ -224,6 +232,10 @@ impl World {
                 Arc::new(Patches::build(&objects.envoy_filters, &mesh.root_namespace))
             }
         };
+        let telemetries = match same(|inputs| &inputs.telemetries) {
+            Some(previous) => previous.telemetries.clone(),
+            None => Arc::new(Telemetries::build(&inputs.telemetries.objects().telemetries)),
+        };
         let mut world = World {
             mesh,
             inputs,
@@ -237,6 +249,7 @@ impl World {
             sidecars,
             peer_authentications,
             patches,
+            telemetries,
             findings: Findings::default(),
             diagnostics: Vec::new(),
         };
@@ -324,6 +337,11 @@ impl World {
         Arc::ptr_eq(&self.destination_rules, &other.destination_rules)
     }
 
+    /// True when both have the same Telemetry objects.
+    pub(crate) fn shares_telemetries(&self, other: &World) -> bool {
+        Arc::ptr_eq(&self.telemetries, &other.telemetries)
+    }
+
     /// True when both have the same Gateways.
     pub(crate) fn shares_gateways(&self, other: &World) -> bool {
         Arc::ptr_eq(&self.gateways, &other.gateways)
@@ -347,6 +365,11 @@ impl World {
     /// The patches of all EnvoyFilters.
     pub fn patches(&self) -> &Patches {
         &self.patches
+    }
+
+    /// What Telemetry objects say of the workload of a proxy.
+    pub(crate) fn telemetry<'a>(&'a self, scope: &Scope) -> Applicable<'a> {
+        self.telemetries.of(&self.mesh, scope)
     }
 
     /// What is questionable about the objects as a whole: references that lead nowhere, and parts that are not

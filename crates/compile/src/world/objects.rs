@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use lateen_config::{
     DestinationRule, EndpointSlice, Endpoints, EnvoyFilter, Gateway, Ingress, IngressClass, Object, PeerAuthentication,
-    Pod, Service, ServiceEntry, Sidecar, Spec, VirtualService, WorkloadEntry,
+    Pod, Service, ServiceEntry, Sidecar, Spec, Telemetry, VirtualService, WorkloadEntry,
 };
 
 /// An object with its typed content.
@@ -21,6 +21,7 @@ pub(crate) struct Objects<'a> {
     pub(crate) workload_entries: Vec<Typed<'a, WorkloadEntry>>,
     pub(crate) sidecars: Vec<Typed<'a, Sidecar>>,
     pub(crate) peer_authentications: Vec<Typed<'a, PeerAuthentication>>,
+    pub(crate) telemetries: Vec<Typed<'a, Telemetry>>,
     pub(crate) envoy_filters: Vec<Typed<'a, EnvoyFilter>>,
     pub(crate) ingresses: Vec<Typed<'a, Ingress>>,
     pub(crate) ingress_classes: Vec<Typed<'a, IngressClass>>,
@@ -55,6 +56,7 @@ impl<'a> Objects<'a> {
                 Spec::WorkloadEntry(spec) => by_kind.workload_entries.push((object, spec)),
                 Spec::Sidecar(spec) => by_kind.sidecars.push((object, spec)),
                 Spec::PeerAuthentication(spec) => by_kind.peer_authentications.push((object, spec)),
+                Spec::Telemetry(spec) => by_kind.telemetries.push((object, spec)),
                 Spec::EnvoyFilter(spec) => by_kind.envoy_filters.push((object, spec)),
                 Spec::Ingress(spec) => by_kind.ingresses.push((object, spec)),
                 Spec::IngressClass(spec) => by_kind.ingress_classes.push((object, spec)),
