@@ -1,21 +1,21 @@
 //! What is questionable about the objects together? References that lead nowhere, and what is asked for but not
 //! compiled yet.
 
+mod telemetry;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use lateen_config::{Destination, HttpRoute, VirtualService};
 use lateen_config::{DestinationRule, LoadBalancerPolicy, LoadBalancerSettings, SimpleLb, TrafficPolicy};
-use lateen_config::{Diagnostic, Object};
+use lateen_config::{Diagnostic, Object, Spec};
 
 use super::World;
 use super::destination_rules::Client;
-use super::objects::Typed;
+use super::objects::{Objects, Typed};
 use super::services::NETWORK;
-use crate::access_log;
 use crate::host;
 use crate::identity::address;
-use crate::mesh::AccessLogEncoding;
 use crate::routes::is_claim;
 
 /// A reference to something that does not exist: the code of Istio's analysis.
@@ -45,7 +45,7 @@ impl Findings {
     pub(crate) fn collect(world: &World, previous: Option<&World>) -> (Findings, Vec<Diagnostic>) {
         let gateways = world.gateways.iter().map(|gateway| gateway.full_name()).collect();
         let mut check = Check { world, gateways, findings: Vec::new() };
-        check.mesh();
+        check.mesh_telemetry();
         let mut found = std::mem::take(&mut check.findings);
         let inputs = &world.inputs;
         let of_services = previous.filter(|previous| previous.shares_services(world));
@@ -76,6 +76,14 @@ impl Findings {
         }
         for (object, _) in &inputs.services.objects().services {
             check.service(object);
+        }
+        for (object, spec) in &inputs.telemetries.objects().telemetries {
+            check.telemetry(object, spec);
+        }
+        // There may be many Pods, of which few say anything.
+        let told = inputs.endpoints.0.iter().filter(|object| telemetry::has_proxy_annotation(object));
+        for (object, _) in &Objects::build(told).pods {
+            check.proxy_annotation(object, "metadata.annotations", &object.metadata.annotations);
         }
         for object in &inputs.others.objects().others {
             check.other(object);
@@ -115,20 +123,6 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    fn mesh(&mut self) {
-        let Some(log) = &self.world.mesh.access_log else {
-            return;
-        };
-        if let (AccessLogEncoding::Json, Some(format)) = (log.encoding, &log.format)
-            && access_log::parse_json_format(format).is_none()
-        {
-            let finding =
-                Diagnostic::warning(MESH_SETTING, "`accessLogFormat` is not a JSON object: Istio's default is used")
-                    .help("with `accessLogEncoding: JSON` the format is one JSON object of keys and operators");
-            self.findings.push(finding);
-        }
-    }
-
     fn virtual_service(&mut self, object: &Arc<Object>, spec: &VirtualService) {
         let namespace = &object.metadata.namespace;
         for (index, gateway) in spec.gateways.iter().enumerate() {
@@ -182,8 +176,7 @@ impl Check<'_> {
         for (index, request) in http.r#match.iter().enumerate() {
             for (field, headers) in [("headers", &request.headers), ("withoutHeaders", &request.without_headers)] {
                 if headers.keys().any(|name| is_claim(name)) {
-                    let path = format!("{path}.match[{index}].{field}");
-                    self.not_compiled(object, &path, "matching of JWT claims is");
+                    self.claims(object, &format!("{path}.match[{index}].{field}"));
                 }
             }
         }
@@ -204,6 +197,14 @@ impl Check<'_> {
         for (path, destination) in destinations {
             self.destination(object, &path, destination);
         }
+    }
+
+    /// Tokens are not read, so no request has claims, whatever its token says.
+    fn claims(&mut self, object: &Arc<Object>, path: &str) {
+        let message = "no request matches a claim: tokens are not read, for RequestAuthentication is not carried out";
+        let help = "at gateways a claim counts as absent, so `headers` never match and `withoutHeaders` always do; \
+                    sidecars leave the match out";
+        self.push(object, path, Diagnostic::warning(NOT_COMPILED, message).help(help));
     }
 
     fn destination(&mut self, object: &Arc<Object>, path: &str, destination: &Destination) {
@@ -301,17 +302,14 @@ impl Check<'_> {
     /// Kinds that change traffic, other than those that are compiled.
     fn other(&mut self, object: &Arc<Object>) {
         use lateen_config::Kind;
-        if matches!(
-            object.kind,
-            Kind::Sidecar
-                | Kind::ProxyConfig
-                | Kind::PeerAuthentication
-                | Kind::RequestAuthentication
-                | Kind::AuthorizationPolicy
-                | Kind::Telemetry
-                | Kind::WasmPlugin
-        ) {
-            self.not_compiled(object, "", &format!("{} is", object.kind));
+        // Whoever relies on these has to know that nobody is kept out.
+        if matches!(object.kind, Kind::RequestAuthentication | Kind::AuthorizationPolicy | Kind::WasmPlugin) {
+            let message = format!("{} is not carried out: requests pass as if it were not there", object.kind);
+            self.push(object, "", Diagnostic::warning(NOT_COMPILED, message));
+        }
+        if let Spec::Deployment(deployment) = &object.spec {
+            let metadata = &deployment.template.metadata;
+            self.proxy_annotation(object, "spec.template.metadata.annotations", &metadata.annotations);
         }
     }
 
