@@ -1,6 +1,6 @@
 //! Where do access logs go, and what is written?
 
-use lateen_compile::{Capability, World, compile};
+use lateen_compile::{Capability, Compiler, World, compile};
 use lateen_xds::any::unpack;
 use lateen_xds::envoy::config::accesslog::v3::{AccessLog, access_log_filter, extension_filter};
 use lateen_xds::envoy::config::core::v3::{data_source, substitution_format_string};
@@ -237,4 +237,26 @@ fn the_access_log_service_of_the_mesh_has_a_cluster_where_it_is_not_there_from_t
     let world = shop_world("enableEnvoyAccessLogService: true", &[]);
     assert_eq!(three_targets(&world), nowhere());
     assert_eq!(world.diagnostics().len(), 1);
+}
+
+#[test]
+fn a_telemetry_that_changes_changes_what_is_remembered() {
+    let parsed = |provider: &str| {
+        let spec = access_logging(&format!("[{{providers: [{{name: {provider}}}]}}]"));
+        lateen_config::parse(&SourceFile::new("telemetry.yaml", telemetry("t", "istio-system", &spec)))
+    };
+    let objects: Vec<std::sync::Arc<lateen_config::Object>> =
+        lateen_config::parse(&SourceFile::new("shop.yaml", shop())).objects.into_iter().map(Into::into).collect();
+    let with = |provider: &str| {
+        let mut all = objects.clone();
+        all.extend(parsed(provider).objects.into_iter().map(std::sync::Arc::new));
+        all
+    };
+    let mut compiler = Compiler::new(sidecar_of_shop());
+    let first = World::build(with("plain"), settings(PROVIDERS));
+    compiler.compile(&first);
+    let second = first.update(&with("own-text"), settings(PROVIDERS));
+    let set = compiler.compile(&second);
+    assert_eq!(targets(&managers(listener(&set, "0.0.0.0_80"))[0].access_log), ["/dev/text"]);
+    assert!(set.diff(&compile(&second, &sidecar_of_shop())).is_empty());
 }

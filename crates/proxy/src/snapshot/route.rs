@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use lateen_xds::envoy::config::core::v3 as core_v3;
 use lateen_xds::envoy::config::route::v3 as route_v3;
+use lateen_xds::envoy::r#type::matcher::v3::MetadataMatcher;
 use lateen_xds::{Origin, Part};
 use prost_types::Any;
 
@@ -141,6 +142,8 @@ enum Condition {
     Cookie(CookieMatcher),
     Grpc,
     Fraction(Fraction),
+    /// Asks for a claim of a token: tokens are not read here, so no request has one.
+    Claim,
 }
 
 impl RouteConfig {
@@ -244,6 +247,7 @@ impl Route {
                 Condition::Cookie(matcher) => matcher.matches(request),
                 Condition::Grpc => is_grpc(request),
                 Condition::Fraction(fraction) => fraction.includes(random),
+                Condition::Claim => false,
             })
     }
 }
@@ -359,12 +363,21 @@ impl HostBuilder<'_> {
     }
 }
 
+/// The filter that reads tokens, under whose name routes look for claims.
+const JWT_FILTER: &str = "envoy.filters.http.jwt_authn";
+
 /// The conditions of a match besides the path, cheap ones first.
 fn conditions(message: &route_v3::RouteMatch) -> Result<Vec<Condition>, Invalid> {
     refuse(message.tls_context.is_some(), "tls_context", "conditions on client certificates")?;
-    refuse(!message.dynamic_metadata.is_empty(), "dynamic_metadata", "conditions on dynamic metadata")?;
+    let is_of_token = |matcher: &MetadataMatcher| matcher.filter == JWT_FILTER;
+    let all_of_tokens = message.dynamic_metadata.iter().all(is_of_token);
+    refuse(!all_of_tokens, "dynamic_metadata", "conditions on dynamic metadata")?;
     refuse(!message.filter_state.is_empty(), "filter_state", "conditions on filter state")?;
     let mut conditions = Vec::new();
+    // Without the JWT filter, which is refused, its metadata are absent: what is inverted always holds.
+    if message.dynamic_metadata.iter().any(|matcher| !matcher.invert) {
+        conditions.push(Condition::Claim);
+    }
     if message.grpc.is_some() {
         conditions.push(Condition::Grpc);
     }

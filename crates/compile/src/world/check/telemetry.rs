@@ -90,6 +90,11 @@ impl Check<'_> {
                 self.mesh_setting("defaultConfig.tracing.tlsSettings");
             }
         }
+        if mesh.proxy_headers.preserve_http1_header_case == Some(true) {
+            let message = "`preserveHttp1HeaderCase` is carried out for requests alone: names of response headers are in \
+                           lower case";
+            self.findings.push(Diagnostic::warning(NOT_COMPILED, message));
+        }
         let defaults = &mesh.default_providers;
         let defaults = [
             (&defaults.access_logging, Use::Logs),
