@@ -146,6 +146,11 @@ fn edit() -> impl Strategy<Value = (String, Option<String>)> {
             head("networking.istio.io/v1alpha3", "EnvoyFilter", "f")
         )
     });
+    let telemetry = prop::sample::select(vec![
+        "  accessLogging: [{providers: [{name: envoy}]}]\n",
+        "  accessLogging: [{providers: [{name: envoy}], match: {mode: SERVER}}]\n",
+    ])
+    .prop_map(|logging| format!("{}{logging}", head("telemetry.istio.io/v1", "Telemetry", "t")));
     let ingress = name().prop_map(|backend| {
         format!(
             "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {{name: i, namespace: default, annotations: {{kubernetes.io/ingress.class: istio}}}}\nspec:\n  rules: [{{host: x.example.com, http: {{paths: [{{path: /i, pathType: Prefix, backend: {{service: {{name: {backend}, port: {{number: 90}}}}}}}}]}}}}]\n"
@@ -161,6 +166,7 @@ fn edit() -> impl Strategy<Value = (String, Option<String>)> {
         1 => sidecar,
         1 => policy,
         1 => filter,
+        1 => telemetry,
         1 => ingress,
     ];
     (text, prop::bool::weighted(0.2)).prop_map(|(text, removes)| {
