@@ -132,7 +132,7 @@ spec: {ports: [{name: tls, port: 15443}]}
     assert_eq!(
         messages,
         [
-            "matching of JWT claims is not compiled yet",
+            "no request matches a claim: tokens are not read, for RequestAuthentication is not carried out",
             "`PASSTHROUGH` without redirected connections is not compiled yet",
             "gateways between networks are not compiled yet",
         ]
