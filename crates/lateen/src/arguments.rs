@@ -56,6 +56,7 @@ const RUN_EXAMPLES: &str = "Examples:
 const COMPILE_EXAMPLES: &str = "Examples:
   lateen compile -f shop/ --as gateway                          xDS resources as JSON
   lateen compile -f shop/ --as sidecar --namespace shop
+  lateen compile -f shop/ --as sidecar --interception redirect --proxy-ip 10.0.0.7 -l app=reviews
   lateen compile -f shop/ --as gateway -o envoy-bootstrap > envoy.json && envoy -c envoy.json";
 
 const VALIDATE_EXAMPLES: &str = "Examples:
@@ -161,6 +162,15 @@ pub(crate) struct CompileArguments {
     /// Label of the proxy's workload; a gateway without any serves all Gateways
     #[arg(short, long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
     pub(crate) labels: Vec<(String, String)>,
+    /// How connections reach a sidecar
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = InterceptionArgument::None)]
+    pub(crate) interception: InterceptionArgument,
+    /// Address of the proxy's workload; its ports are those of the services that have it among their endpoints
+    #[arg(long, value_name = "IP")]
+    pub(crate) proxy_ip: Option<IpAddr>,
+    /// Whose build of the data plane it is [default: lateen, and envoy for a bootstrap]
+    #[arg(long, value_name = "BUILD", value_enum)]
+    pub(crate) build: Option<BuildArgument>,
     /// Form of the output
     #[arg(short, long, value_enum, default_value_t = OutputArgument::Xds)]
     pub(crate) output: OutputArgument,
@@ -297,6 +307,28 @@ pub(crate) enum RoleArgument {
     Gateway,
     /// Beside a workload: the services of the mesh
     Sidecar,
+}
+
+/// How connections reach a sidecar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InterceptionArgument {
+    /// Clients connect to it
+    None,
+    /// The network redirects them, as in a cluster
+    Redirect,
+    /// As `redirect`, and the workload sees the address of its client
+    Tproxy,
+}
+
+/// Whose build of the data plane a proxy is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BuildArgument {
+    /// Lateen's own data plane
+    Lateen,
+    /// Envoy as its own project builds it
+    Envoy,
+    /// Envoy as Istio builds it, with Istio's filters
+    IstioProxy,
 }
 
 /// Forms of compiled configuration.
