@@ -5,6 +5,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::connection::Downstream;
+use super::deadlines::{Deadlines, Late};
+use super::filters::{self, Passage, Passed};
 use super::h1::{self, BodyLength, RequestFraming};
 use super::head::{Head, Known, Version};
 use super::ingress;
@@ -70,6 +72,8 @@ pub(crate) struct Cx<'v> {
     pub(crate) http: &'v HttpCounters,
     /// The request came from an internal address.
     pub(crate) internal: bool,
+    /// The filters that the request passed and that have something to do with its response.
+    pub(crate) filters: Passed<'v>,
     /// The connection ends with this exchange whatever happens.
     last: bool,
 }
@@ -78,6 +82,26 @@ impl Cx<'_> {
     /// Whether the response has to say that the connection closes.
     pub(crate) fn closing(&self) -> bool {
         self.last || self.worker.is_draining()
+    }
+
+    /// The times of a request by its connection manager.
+    fn deadlines(&self, info: &StreamInfo<'_>) -> Deadlines {
+        Deadlines {
+            idle: self.manager.stream_idle_timeout.map(|timeout| (timeout, info.started)),
+            request: self.manager.request_timeout.map(|timeout| info.started + timeout),
+            stream: self.manager.max_stream_duration.map(|limit| info.started + limit),
+            ..Deadlines::default()
+        }
+    }
+
+    /// What the route says in place of the connection manager.
+    fn replace_deadlines(&self, deadlines: &mut Deadlines, route: &Forward, info: &StreamInfo<'_>) {
+        if let Some(timeout) = route.idle_timeout {
+            deadlines.idle = Some((timeout, info.started)).filter(|_| !timeout.is_zero());
+        }
+        if let Some(limit) = route.max_stream_duration {
+            deadlines.stream = Some(info.started + limit).filter(|_| !limit.is_zero());
+        }
     }
 }
 
@@ -93,7 +117,7 @@ pub(crate) async fn run(
 ) -> After {
     let manager = &*bound.listener.manager;
     let http = bound.http.worker(worker.index);
-    let mut cx = Cx { worker, view, bound, manager, http, internal: false, last };
+    let mut cx = Cx { worker, view, bound, manager, http, internal: false, filters: Passed::default(), last };
     let mut info = StreamInfo::begin(facts, SystemTime::now(), Instant::now());
     let framing = match receive_head(&cx, down, scratch, &mut info).await {
         Received::Request(framing) => framing,
@@ -137,32 +161,12 @@ pub(crate) async fn run(
         }
         Ok(ingress) => {
             cx.internal = ingress.internal;
-            cx.http.rq_total.inc();
-            let random = worker.rng.borrow_mut().u64(..);
-            match select::select(&bound.routes, &scratch.request, random) {
-                Selection::NoRoute => {
-                    cx.http.no_route.inc();
-                    Forwarded::Reply(LocalReply::empty(404, "route_not_found").flagged(Flag::NoRouteFound))
-                }
-                Selection::RedirectToTls(virtual_host) => {
-                    info.virtual_host = Some(&virtual_host.name);
-                    cx.http.rq_direct_response.inc();
-                    let location = redirect::to_tls(&scratch.request);
-                    Forwarded::Reply(LocalReply::empty(301, "direct_response").with_header(Known::Location, location))
-                }
-                Selection::Route(selected) => {
-                    info.virtual_host = Some(&selected.virtual_host.name);
-                    info.route_name = &selected.route.name;
-                    let selected = routed.insert(selected);
-                    act(&cx, down, scratch, &mut info, selected, &framing).await
-                }
-            }
+            answer(&mut cx, down, scratch, &mut info, &framing, &mut routed).await
         }
     };
     let after = match outcome {
         Forwarded::Reply(reply) => {
-            let complete =
-                info.request_duration.is_some() || matches!(framing.body, BodyLength::Empty | BodyLength::Fixed(0));
+            let complete = info.request_duration.is_some() || is_empty(framing.body);
             if !complete {
                 cx.http.downstream_rq_response_before_rq_complete.inc();
                 cx.http.downstream_rq_rx_reset.inc();
@@ -183,6 +187,99 @@ pub(crate) async fn run(
     after
 }
 
+/// Finds the route, leads the request through the filters, and does what the route says.
+async fn answer<'v>(
+    cx: &mut Cx<'v>,
+    down: &mut Downstream,
+    scratch: &mut Scratch,
+    info: &mut StreamInfo<'v>,
+    framing: &RequestFraming,
+    routed: &mut Option<Routed<'v>>,
+) -> Forwarded {
+    let random = cx.worker.rng.borrow_mut().u64(..);
+    let mut deadlines = cx.deadlines(info);
+    if is_empty(framing.body) {
+        info.request_duration = Some(Duration::ZERO);
+        deadlines.request = None;
+    }
+    let bound = cx.bound;
+    let mut secure = None;
+    match select::select(&bound.routes, &scratch.request, random) {
+        Selection::NoRoute => {}
+        Selection::RedirectToTls(virtual_host) => {
+            info.virtual_host = Some(&virtual_host.name);
+            secure = Some(virtual_host);
+        }
+        Selection::Route(selected) => {
+            info.virtual_host = Some(&selected.virtual_host.name);
+            info.route_name = &selected.route.name;
+            if let Action::Forward(route) = &selected.route.action {
+                cx.replace_deadlines(&mut deadlines, route, info);
+            }
+            *routed = Some(selected);
+        }
+    }
+    let routed = routed.as_ref();
+    if !cx.manager.filters.is_idle(routed.map(filters::overrides)) {
+        let mut passed = Passed::default();
+        let passage = filters::pass(cx, down, scratch, info, routed, framing.body, &mut deadlines, &mut passed).await;
+        cx.filters = passed;
+        if !matches!(passage, Passage::Continue)
+            && let Some(cluster) = routed.and_then(|routed| forward::cluster_of(cx, routed, &scratch.request))
+        {
+            // The log names the cluster that the request would have gone to.
+            info.cluster = Some(&cluster.cluster.config.name);
+        }
+        match passage {
+            Passage::Continue => {}
+            Passage::Reply(reply) => return Forwarded::Reply(reply),
+            Passage::Late(late) => return Forwarded::Reply(late_reply(cx, late, info.request_duration.is_some())),
+            Passage::DownstreamGone => {
+                forward::downstream_gone(info);
+                return Forwarded::Broken;
+            }
+        }
+    }
+    cx.http.rq_total.inc();
+    match (routed, secure) {
+        (Some(routed), _) => act(cx, down, scratch, info, routed, framing, deadlines).await,
+        (None, Some(_)) => {
+            cx.http.rq_direct_response.inc();
+            let location = redirect::to_tls(&scratch.request);
+            Forwarded::Reply(LocalReply::empty(301, "direct_response").with_header(Known::Location, location))
+        }
+        (None, None) => {
+            cx.http.no_route.inc();
+            Forwarded::Reply(LocalReply::empty(404, "route_not_found").flagged(Flag::NoRouteFound))
+        }
+    }
+}
+
+fn is_empty(body: BodyLength) -> bool {
+    matches!(body, BodyLength::Empty | BodyLength::Fixed(0))
+}
+
+/// The reply when a time of the stream was over before a response.
+pub(crate) fn late_reply(cx: &Cx<'_>, late: Late, request_complete: bool) -> LocalReply {
+    let status = if request_complete { 504 } else { 408 };
+    let reply = match late {
+        Late::Route | Late::Attempt | Late::AttemptIdle => return forward::route_timeout(),
+        Late::Idle => {
+            cx.http.downstream_rq_idle_timeout.inc();
+            LocalReply::text(status, "stream timeout", "stream_idle_timeout").flagged(Flag::StreamIdleTimeout)
+        }
+        Late::Request => {
+            cx.http.downstream_rq_timeout.inc();
+            return LocalReply::text(408, "request timeout", "request_overall_timeout").closing();
+        }
+        Late::Stream => {
+            cx.http.downstream_rq_max_duration_reached.inc();
+            LocalReply::text(status, "downstream duration timeout", "max_duration_timeout")
+        }
+    };
+    if request_complete { reply } else { reply.closing() }
+}
+
 /// Does what the selected route says.
 async fn act<'v>(
     cx: &Cx<'v>,
@@ -191,6 +288,7 @@ async fn act<'v>(
     info: &mut StreamInfo<'v>,
     routed: &Routed<'v>,
     framing: &RequestFraming,
+    deadlines: Deadlines,
 ) -> Forwarded {
     match &routed.route.action {
         Action::Direct(direct) => {
@@ -213,7 +311,7 @@ async fn act<'v>(
                 scratch.request.remove_known(Known::Expect);
                 scratch.to_client.bytes.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
             }
-            forward::forward(cx, down, scratch, info, routed, route, framing.body).await
+            forward::forward(cx, down, scratch, info, routed, route, framing.body, deadlines).await
         }
     }
 }
@@ -337,10 +435,11 @@ pub(crate) fn set_expected_timeout(request: &mut Head, route: &Forward, left: Op
     }
 }
 
-/// The door by which every response leaves, after the header mutations of its route: hop-by-hop headers, date, server,
-/// via, request id.
+/// The door by which every response leaves, after the header mutations of its route: the filters that the request
+/// passed, hop-by-hop headers, date, server, via, request id.
 pub(crate) fn finish_response_head(cx: &Cx<'_>, scratch: &mut Scratch) {
     let response = &mut scratch.response;
+    cx.filters.change_response(response);
     response.set_version(scratch.request.version());
     response.remove_response_connection_headers(false);
     if !response.contains(Known::Date) {
@@ -383,6 +482,7 @@ async fn reply_locally<'v>(
     }
     info.details = Some(reply.details.clone());
     reply.begin_head(&scratch.request, &mut scratch.response);
+    let routed = routed.filter(|_| !reply.bare);
     if info.attempts > 0
         && let Some(routed) = routed
         && routed.virtual_host.include_attempt_count_in_response

@@ -14,6 +14,11 @@ pub(crate) struct LocalReply {
     pub(crate) body: Cow<'static, [u8]>,
     /// `%RESPONSE_CODE_DETAILS%`.
     pub(crate) details: Cow<'static, str>,
+    /// The gRPC status, when it is not the one that stands for the HTTP status.
+    pub(crate) grpc_status: Option<u32>,
+    /// A response that a filter made itself: a gRPC request gets it as it is, and the route's header mutations and the
+    /// local reply configuration leave it alone.
+    pub(crate) bare: bool,
     /// Response flag.
     pub(crate) flag: Option<Flag>,
     /// Headers besides `content-length`, `content-type`, `date` and `server`.
@@ -34,7 +39,21 @@ impl LocalReply {
             Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
             Cow::Owned(text) => Cow::Owned(text.into_bytes()),
         };
-        Self { status, body, details: details.into(), flag: None, headers: Vec::new(), close: false }
+        Self {
+            status,
+            body,
+            details: details.into(),
+            grpc_status: None,
+            bare: false,
+            flag: None,
+            headers: Vec::new(),
+            close: false,
+        }
+    }
+
+    /// A response without a body that a filter made itself.
+    pub(crate) fn bare(status: u16, details: &'static str) -> Self {
+        Self { bare: true, ..Self::empty(status, details) }
     }
 
     /// With a response flag.
@@ -59,7 +78,7 @@ impl LocalReply {
     /// [`LocalReply::complete_head`] after them.
     pub(crate) fn begin_head(&self, request: &Head, response: &mut Head) {
         response.clear();
-        response.set_status(if is_grpc(request) { 200 } else { self.status });
+        response.set_status(if self.speaks_grpc(request) { 200 } else { self.status });
         self.append_headers(response);
     }
 
@@ -67,9 +86,10 @@ impl LocalReply {
     ///
     /// A gRPC request gets a trailers-only gRPC response instead: then there is no body.
     pub(crate) fn complete_head(&self, request: &Head, response: &mut Head) -> &[u8] {
-        if is_grpc(request) {
+        if self.speaks_grpc(request) {
+            let status = self.grpc_status.unwrap_or_else(|| grpc_status(self.status));
             response.set_in_place(Known::ContentType, b"application/grpc");
-            response.append_known(Known::GrpcStatus, grpc_status(self.status).to_string().as_bytes());
+            response.append_known(Known::GrpcStatus, status.to_string().as_bytes());
             if !self.body.is_empty() {
                 response.append_known(Known::GrpcMessage, &percent_encode(&self.body));
             }
@@ -82,6 +102,10 @@ impl LocalReply {
             }
         }
         &self.body
+    }
+
+    fn speaks_grpc(&self, request: &Head) -> bool {
+        !self.bare && is_grpc(request)
     }
 
     fn append_headers(&self, response: &mut Head) {
@@ -99,7 +123,7 @@ pub(crate) fn is_grpc(request: &Head) -> bool {
 }
 
 /// The gRPC status that stands for an HTTP status of a local reply.
-fn grpc_status(status: u16) -> u8 {
+fn grpc_status(status: u16) -> u32 {
     match status {
         400 => 13,
         401 => 16,

@@ -197,10 +197,17 @@ impl ResponseBody {
         Self { reader, from, to, finished: reader.is_finished(), sent: 0 }
     }
 
-    /// Moves what is in the upstream's buffer to the output.
-    pub(crate) fn advance(&mut self, buffer: &mut ReadBuffer, output: &mut Output) -> Result<(), FramingError> {
+    /// Moves what is in the upstream's buffer to the output, at most so many bytes of the body.
+    pub(crate) fn advance(
+        &mut self,
+        buffer: &mut ReadBuffer,
+        output: &mut Output,
+        allowance: u64,
+    ) -> Result<(), FramingError> {
+        let end = self.sent.saturating_add(allowance);
         while !self.finished && output.has_room() {
-            let step = self.reader.next(buffer.unread())?;
+            let left = usize::try_from(end - self.sent).unwrap_or(usize::MAX);
+            let step = self.reader.next(&buffer.unread()[..left.min(buffer.len())])?;
             if step.consumed == 0 && !step.finished {
                 break;
             }

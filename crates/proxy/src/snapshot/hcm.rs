@@ -12,18 +12,17 @@ use lateen_xds::envoy::extensions::filters::http::router::v3 as router_v3;
 use lateen_xds::envoy::extensions::filters::network::http_connection_manager::v3 as hcm_v3;
 
 use super::fields::{duration, limit, unpack};
+use super::filter::{self, ChainFilter, FilterChain, FilterKind};
 use super::format::{Format, JsonFormat};
 use super::route::RouteConfig;
 use super::{ClusterNames, Invalid};
 use crate::http::h1::Limits;
 
 const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
-/// Filters that do nothing until a route configures them; they are accepted in their place of the chain.
-const ROUTE_CONFIGURED: [&str; 3] = [
-    "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault",
-    "type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors",
-    "type.googleapis.com/envoy.extensions.filters.http.grpc_stats.v3.FilterConfig",
-];
+const FAULT: &str = "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault";
+const CORS: &str = "type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors";
+/// It counts and changes nothing on the way.
+const GRPC_STATS: &str = "type.googleapis.com/envoy.extensions.filters.http.grpc_stats.v3.FilterConfig";
 const FILE_LOG: &str = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog";
 const STDOUT_LOG: &str = "type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog";
 const DEFAULT_FORMAT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" \
@@ -161,6 +160,8 @@ pub struct HttpConnectionManager {
     pub proxy_100_continue: bool,
     /// `scheme_header_transformation.scheme_to_overwrite`.
     pub scheme_to_overwrite: Option<Box<[u8]>>,
+    /// The filters before the router.
+    pub filters: FilterChain,
     /// What becomes of `x-forwarded-client-cert`.
     pub client_cert: ClientCert,
     /// `suppress_envoy_headers` of the router.
@@ -171,6 +172,8 @@ pub struct HttpConnectionManager {
     pub request_timeout: Option<Duration>,
     /// `request_headers_timeout`.
     pub request_headers_timeout: Option<Duration>,
+    /// `max_stream_duration`.
+    pub max_stream_duration: Option<Duration>,
     /// Connection `idle_timeout`.
     pub idle_timeout: Option<Duration>,
     /// `max_connection_duration`.
@@ -202,7 +205,7 @@ impl HttpConnectionManager {
             accept_http_10: http1.is_some_and(|http1| http1.accept_http_10),
             allow_absolute_url: http1.and_then(|http1| http1.allow_absolute_url).unwrap_or(defaults.allow_absolute_url),
         };
-        let router = filters(message)?;
+        let (chain, router) = filters(message, names)?;
         let idle_timeout = match common.and_then(|common| common.idle_timeout.as_ref()) {
             Some(timeout) => Some(duration(timeout, "common_http_protocol_options.idle_timeout")?),
             None => Some(DEFAULT_CONNECTION_IDLE),
@@ -256,6 +259,7 @@ impl HttpConnectionManager {
                 Ok(fields::ForwardClientCertDetails::AlwaysForwardOnly) => ClientCert::Keep,
                 _ => ClientCert::Remove,
             },
+            filters: chain,
             suppress_envoy_headers: router.suppress_envoy_headers,
             stream_idle_timeout: Some(stream_idle).filter(|timeout| !timeout.is_zero()),
             request_timeout: limit(message.request_timeout.as_ref(), "request_timeout")?,
@@ -264,6 +268,10 @@ impl HttpConnectionManager {
             max_connection_duration: limit(
                 common.and_then(|common| common.max_connection_duration.as_ref()),
                 "common_http_protocol_options.max_connection_duration",
+            )?,
+            max_stream_duration: limit(
+                common.and_then(|common| common.max_stream_duration.as_ref()),
+                "common_http_protocol_options.max_stream_duration",
             )?,
             max_requests_per_connection: common
                 .and_then(|common| common.max_requests_per_connection)
@@ -292,9 +300,13 @@ fn routes(message: &hcm_v3::HttpConnectionManager, names: &mut ClusterNames) -> 
     }
 }
 
-fn filters(message: &hcm_v3::HttpConnectionManager) -> Result<router_v3::Router, Invalid> {
+fn filters(
+    message: &hcm_v3::HttpConnectionManager,
+    names: &mut ClusterNames,
+) -> Result<(FilterChain, router_v3::Router), Invalid> {
     use hcm_v3::http_filter::ConfigType;
     let mut router = None;
+    let mut chain = Vec::new();
     for (index, filter) in message.http_filters.iter().enumerate() {
         let path = format!("http_filters[{index}]");
         if router.is_some() {
@@ -305,7 +317,14 @@ fn filters(message: &hcm_v3::HttpConnectionManager) -> Result<router_v3::Router,
         };
         match config.type_url.as_str() {
             ROUTER => router = Some(unpack::<router_v3::Router>(config, &path)?),
-            known if ROUTE_CONFIGURED.contains(&known) => {}
+            GRPC_STATS => {}
+            known @ (FAULT | CORS) => {
+                let kind = if known == FAULT { FilterKind::Fault } else { FilterKind::Cors };
+                let settings = filter::chain_settings(kind, config)
+                    .map_err(|invalid| invalid.under(&format!("{path}.typed_config")))?;
+                let settings = settings.filter(|_| !filter.disabled);
+                chain.push(ChainFilter { id: names.filter(&filter.name), kind, settings });
+            }
             _ if filter.is_optional || filter.disabled => {}
             other => {
                 let message = format!("filter `{}` of type {other} is not supported yet", filter.name);
@@ -313,7 +332,9 @@ fn filters(message: &hcm_v3::HttpConnectionManager) -> Result<router_v3::Router,
             }
         }
     }
-    router.ok_or_else(|| Invalid::at("http_filters", "the last filter must be envoy.filters.http.router".into()))
+    let router = router
+        .ok_or_else(|| Invalid::at("http_filters", "the last filter must be envoy.filters.http.router".into()))?;
+    Ok((FilterChain::new(chain), router))
 }
 
 fn internal_ranges(message: &hcm_v3::HttpConnectionManager) -> Result<Vec<(IpAddr, u8)>, Invalid> {

@@ -8,6 +8,7 @@ use crate::stats::ClusterStats;
 pub mod build;
 pub mod cluster;
 pub(crate) mod fields;
+pub mod filter;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod format;
@@ -32,10 +33,11 @@ pub struct ClusterRef {
     pub id: ClusterId,
 }
 
-/// Gives each cluster name its number.
+/// Gives each name of a cluster, and each name of a filter, its number.
 #[derive(Debug, Default)]
 pub struct ClusterNames {
     ids: HashMap<Arc<str>, ClusterId>,
+    filters: HashMap<Box<str>, filter::FilterId>,
 }
 
 impl ClusterNames {
@@ -50,7 +52,17 @@ impl ClusterNames {
         ClusterRef { name, id }
     }
 
-    /// Count of names ever interned.
+    /// The number of a filter's name; the same name always has the same number.
+    pub fn filter(&mut self, name: &str) -> filter::FilterId {
+        if let Some(id) = self.filters.get(name) {
+            return *id;
+        }
+        let id = filter::FilterId(u32::try_from(self.filters.len()).unwrap_or(u32::MAX));
+        self.filters.insert(name.into(), id);
+        id
+    }
+
+    /// Count of cluster names ever interned.
     #[must_use]
     pub fn len(&self) -> usize {
         self.ids.len()

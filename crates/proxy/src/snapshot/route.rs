@@ -29,6 +29,7 @@ pub use retry::{RateLimitedBackOff, ResetHeader, ResetHeaderFormat, RetryOn, Ret
 
 use self::domains::Domains;
 use self::forward::VirtualHostDefaults;
+use super::filter::Overrides;
 use super::header_mutation::HeaderMutations;
 use super::matcher::{CookieMatcher, Fraction, HeaderMatcher, PathMatcher, QueryMatcher, header_name, unsupported};
 use super::{ClusterNames, Invalid};
@@ -118,6 +119,8 @@ pub struct Route {
     pub stat_prefix: Option<Arc<str>>,
     /// `typed_per_filter_config`.
     pub per_filter_configs: PerFilterConfigs,
+    /// What the route and the levels above it say of filters.
+    pub filters: Overrides,
     /// Where it comes from.
     pub origin: Option<Origin>,
     conditions: Vec<Condition>,
@@ -168,12 +171,14 @@ impl RouteConfig {
         let origins: HashMap<Part, &Origin> = origins.iter().map(|(part, origin)| (*part, origin)).collect();
         let max_body = message.max_direct_response_body_size_bytes;
         let max_body = max_body.map_or(MAX_DIRECT_RESPONSE_BODY, |bytes| bytes as usize);
+        let filters = Overrides::build(&message.typed_per_filter_config, None, names)?;
         let virtual_hosts = message
             .virtual_hosts
             .iter()
             .enumerate()
             .map(|(index, host)| {
-                let mut builder = HostBuilder { config: message, max_body, origins: &origins, index, names };
+                let mut builder =
+                    HostBuilder { config: message, max_body, origins: &origins, filters: &filters, index, names };
                 builder.build(host).map_err(|invalid| invalid.under(&format!("virtual_hosts[{index}]")))
             })
             .collect::<Result<_, _>>()?;
@@ -262,6 +267,7 @@ struct HostBuilder<'a> {
     config: &'a route_v3::RouteConfiguration,
     max_body: usize,
     origins: &'a HashMap<Part, &'a Origin>,
+    filters: &'a Overrides,
     index: usize,
     names: &'a mut ClusterNames,
 }
@@ -273,12 +279,14 @@ impl HostBuilder<'_> {
         refuse(!message.route_specifiers.is_empty(), "route_specifiers", "route specifiers")?;
         refuse(message.cors.is_some(), "cors", "CORS policies outside typed_per_filter_config")?;
         let defaults = VirtualHostDefaults::build(self.config, message, self.names)?;
+        let filters = Overrides::build(&message.typed_per_filter_config, Some(self.filters), self.names)?;
         let routes = message
             .routes
             .iter()
             .enumerate()
             .map(|(index, route)| {
-                self.route(route, index, &defaults).map_err(|invalid| invalid.under(&format!("routes[{index}]")))
+                self.route(route, index, &defaults, &filters)
+                    .map_err(|invalid| invalid.under(&format!("routes[{index}]")))
             })
             .collect::<Result<_, _>>()?;
         Ok(VirtualHost {
@@ -309,14 +317,17 @@ impl HostBuilder<'_> {
         message: &route_v3::Route,
         index: usize,
         defaults: &VirtualHostDefaults,
+        filters: &Overrides,
     ) -> Result<Route, Invalid> {
         refuse(!message.route_specifiers.is_empty(), "route_specifiers", "route specifiers")?;
         let Some(rule) = &message.r#match else {
             return Err(Invalid::at("match", "a route needs a match".into()));
         };
+        let filters = Overrides::build(&message.typed_per_filter_config, Some(filters), self.names)?;
         let action = match &message.action {
             Some(route_v3::route::Action::Route(action)) => Action::Forward(Box::new(
-                Forward::build(action, message, defaults, self.names).map_err(|invalid| invalid.under("route"))?,
+                Forward::build(action, message, defaults, &filters, self.names)
+                    .map_err(|invalid| invalid.under("route"))?,
             )),
             Some(route_v3::route::Action::Redirect(redirect)) => {
                 Action::Redirect(Redirect::build(redirect).map_err(|invalid| invalid.under("redirect"))?)
@@ -350,6 +361,7 @@ impl HostBuilder<'_> {
             )?,
             stat_prefix: (!message.stat_prefix.is_empty()).then(|| message.stat_prefix.as_str().into()),
             per_filter_configs: message.typed_per_filter_config.clone(),
+            filters,
             origin: self.origin(Part::Route { virtual_host: self.index, route: index }),
             conditions: conditions(rule).map_err(|invalid| invalid.under("match"))?,
         })

@@ -22,7 +22,7 @@ use lateen_telemetry::Distribution;
 pub use block::PerWorker;
 pub use cluster::{Answers, BreakerGauges, ClusterCounters, ClusterState, ClusterStats, Lazy, RemainingGauges};
 pub use codes::{ClassCounters, CodeCounters};
-pub use http::{HttpCounters, HttpStats};
+pub use http::{Caller, Callers, CorsCounters, FaultCounters, HttpCounters, HttpStats};
 pub use listener::{ListenerCounters, ListenerStats};
 pub use server::{ClusterManagerState, ListenerManagerState, ServerState, ServerStats, SubscriptionState};
 

@@ -1,23 +1,24 @@
 //! Forwarding a request: attempts at hosts of a cluster until a response comes or the policy gives up.
 
 mod attempt;
-mod deadlines;
 mod respond;
 
 use std::borrow::Cow;
+use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use self::attempt::{Attempt, attempt, client_left, connect, per_try_deadline, route_timeout};
-use self::deadlines::Deadlines;
+pub(crate) use self::attempt::route_timeout;
+use self::attempt::{Attempt, attempt, client_left, connect, per_try_deadline};
 use self::respond::respond;
 use crate::http::connection::Downstream;
+use crate::http::deadlines::{Deadlines, Late};
 use crate::http::exchange::{self, Cx, Scratch};
 use crate::http::h1::BodyLength;
-use crate::http::head::Known;
+use crate::http::head::{Head, Known};
 use crate::http::reply::LocalReply;
-use crate::http::router::retry::{self, Reset, Retries};
+use crate::http::router::retry::{Reset, ResetKind, Retries};
 use crate::http::router::select::Routed;
 use crate::http::stream_info::{Flag, StreamInfo};
 use crate::http::transfer::RequestBody;
@@ -49,13 +50,9 @@ pub(crate) async fn forward<'v>(
     routed: &Routed<'v>,
     route: &'v Forward,
     body: BodyLength,
+    mut deadlines: Deadlines,
 ) -> Forwarded {
-    let cluster = match (routed.cluster, routed.cluster_header) {
-        (Some(reference), _) => cx.view.cluster(reference.id),
-        (None, Some(header)) => scratch.request.value(header).and_then(|name| cx.view.cluster_named(name)),
-        (None, None) => None,
-    };
-    let Some(cluster) = cluster else {
+    let Some(cluster) = cluster_of(cx, routed, &scratch.request) else {
         cx.http.no_cluster.inc();
         let status = route.cluster_not_found_status;
         return Forwarded::Reply(LocalReply::empty(status, "cluster_not_found").flagged(Flag::NoClusterFound));
@@ -67,12 +64,11 @@ pub(crate) async fn forward<'v>(
     let limit = route.request_buffer_limit.map_or(REPLAY_LIMIT, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let mut body = RequestBody::new(body, policy.map(|_| limit));
     let timeout = exchange::route_timeout(&scratch.request, route);
-    let mut deadlines = Deadlines { timeout, ..Deadlines::default() };
-    let idle = route.idle_timeout.or(cx.manager.stream_idle_timeout).filter(|timeout| !timeout.is_zero());
-    deadlines.idle = idle.map(|timeout| (timeout, info.started));
+    deadlines.timeout = timeout;
     if body.finished {
-        info.request_duration = Some(Duration::ZERO);
-        deadlines.route = timeout.map(|timeout| info.started + timeout);
+        // A filter may have held the request back: the router's clock starts when the request comes to it.
+        let held = info.flags.contains(Flag::DelayInjected);
+        deadlines.request_complete(if held { Instant::now() } else { info.started });
     }
     exchange::prepare_upstream_head(cx, scratch, info, routed, route, timeout);
     let mut tried: Vec<u32> = Vec::new();
@@ -126,11 +122,14 @@ pub(crate) async fn forward<'v>(
                 counters.upstream_rq_retry.inc();
                 counters.upstream_rq_retry_backoff_exponential.inc();
                 let wait = retries.back_off(&mut cx.worker.rng.borrow_mut());
+                (deadlines.attempt, deadlines.attempt_idle) = (None, None);
                 match pause(down, &deadlines, &body, wait).await {
                     Paused::Over => continue,
-                    Paused::Timeout => {
-                        counters.upstream_rq_timeout.inc();
-                        return answered_locally(cx, cluster, route_timeout());
+                    Paused::Late(late) => {
+                        if late == Late::Route {
+                            counters.upstream_rq_timeout.inc();
+                        }
+                        return answered_locally(cx, cluster, exchange::late_reply(cx, late, body.finished));
                     }
                     Paused::DownstreamGone => {
                         downstream_gone(info);
@@ -151,12 +150,22 @@ pub(crate) async fn forward<'v>(
                 answered_locally(cx, cluster, reply)
             }
             (Attempt::Timeout(reply), _) => answered_locally(cx, cluster, reply),
+            (Attempt::Ended(reply), _) => Forwarded::Reply(reply),
             (Attempt::DownstreamGone | Attempt::Response(_), _) => {
                 downstream_gone(info);
                 Forwarded::Broken
             }
             (Attempt::BadRequestBody(reply), _) => Forwarded::Reply(reply),
         };
+    }
+}
+
+/// The cluster of a route, if it exists.
+pub(crate) fn cluster_of<'v>(cx: &Cx<'v>, routed: &Routed<'v>, request: &Head) -> Option<&'v Rc<WorkerCluster>> {
+    match (routed.cluster, routed.cluster_header) {
+        (Some(reference), _) => cx.view.cluster(reference.id),
+        (None, Some(header)) => request.value(header).and_then(|name| cx.view.cluster_named(name)),
+        (None, None) => None,
     }
 }
 
@@ -185,7 +194,7 @@ async fn take_rest(down: &mut Downstream, scratch: &mut Scratch, info: &mut Stre
     }
 }
 
-fn downstream_gone(info: &mut StreamInfo<'_>) {
+pub(crate) fn downstream_gone(info: &mut StreamInfo<'_>) {
     info.flags.raise(Flag::DownstreamConnectionTermination);
     info.details = Some(Cow::Borrowed("downstream_remote_disconnect"));
 }
@@ -200,9 +209,13 @@ fn reset_reply(reset: Reset, info: &mut StreamInfo<'_>) -> LocalReply {
     if let Some(reason) = reset.transport_failure {
         info.transport_failure = Some(Cow::Borrowed(reason));
     }
-    if reset.kind == retry::ResetKind::PerTryTimeout {
-        return LocalReply::text(504, "upstream request timeout", "upstream_per_try_timeout")
-            .flagged(Flag::UpstreamRequestTimeout);
+    let details = match reset.kind {
+        ResetKind::PerTryTimeout => Some("upstream_per_try_timeout"),
+        ResetKind::PerTryIdleTimeout => Some("upstream_per_try_idle_timeout"),
+        _ => None,
+    };
+    if let Some(details) = details {
+        return LocalReply::text(504, "upstream request timeout", details).flagged(Flag::UpstreamRequestTimeout);
     }
     let retried = if info.attempts > 1 { "retried and the latest " } else { "" };
     let reason = reset.kind.text();
@@ -245,20 +258,22 @@ pub(crate) fn number(value: u64, space: &mut [u8; 20]) -> &[u8] {
 
 enum Paused {
     Over,
-    Timeout,
+    Late(Late),
     DownstreamGone,
 }
 
 /// Waits before the next attempt, unless the request ends meanwhile.
 async fn pause(down: &mut Downstream, deadlines: &Deadlines, body: &RequestBody, wait: Duration) -> Paused {
     let until = Instant::now() + wait;
-    let timeout = deadlines.route.filter(|deadline| *deadline < until);
+    let deadline = deadlines.next().map_or(until, |deadline| deadline.min(until));
     std::future::poll_fn(|cx| {
         if client_left(down, body, cx).is_ready() {
             return Poll::Ready(Paused::DownstreamGone);
         }
-        let over = if timeout.is_some() { Paused::Timeout } else { Paused::Over };
-        down.alarm.poll(Some(timeout.unwrap_or(until)), cx).map(|()| over)
+        down.alarm.poll(Some(deadline), cx).map(|()| match deadlines.late(Instant::now()) {
+            Some(late) if deadline < until => Paused::Late(late),
+            _ => Paused::Over,
+        })
     })
     .await
 }

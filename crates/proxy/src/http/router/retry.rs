@@ -22,6 +22,8 @@ pub(crate) enum ResetKind {
     ProtocolError,
     /// The try took too long.
     PerTryTimeout,
+    /// The try was silent for too long.
+    PerTryIdleTimeout,
 }
 
 impl ResetKind {
@@ -32,7 +34,7 @@ impl ResetKind {
             Self::ConnectTimeout => "connection timeout",
             Self::Termination => "connection termination",
             Self::ProtocolError => "protocol error",
-            Self::PerTryTimeout => "per try timeout",
+            Self::PerTryTimeout | Self::PerTryIdleTimeout => "per try timeout",
         }
     }
 
@@ -42,7 +44,7 @@ impl ResetKind {
             Self::ConnectFailure | Self::ConnectTimeout => Flag::UpstreamConnectionFailure,
             Self::Termination => Flag::UpstreamConnectionTermination,
             Self::ProtocolError => Flag::UpstreamProtocolError,
-            Self::PerTryTimeout => Flag::UpstreamRequestTimeout,
+            Self::PerTryTimeout | Self::PerTryIdleTimeout => Flag::UpstreamRequestTimeout,
         }
     }
 
@@ -50,7 +52,7 @@ impl ResetKind {
     pub(crate) const fn status(self) -> u16 {
         match self {
             Self::ProtocolError => 502,
-            Self::PerTryTimeout => 504,
+            Self::PerTryTimeout | Self::PerTryIdleTimeout => 504,
             _ => 503,
         }
     }

@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use lateen_telemetry::Gauge;
 
-use super::deadlines::Deadlines;
 use crate::http::connection::Downstream;
-use crate::http::exchange::{Cx, Scratch};
+use crate::http::deadlines::{Deadlines, Late};
+use crate::http::exchange::{self, Cx, Scratch};
 use crate::http::h1::{self, BodyLength, Limits, ResponseFraming};
 use crate::http::reply::LocalReply;
 use crate::http::router::retry::{self, Reset};
@@ -30,8 +30,10 @@ pub(super) enum Attempt {
     Response(ResponseFraming),
     /// The attempt failed before a response.
     Reset(Reset),
-    /// A timeout of the whole request passed.
+    /// The route's timeout passed.
     Timeout(LocalReply),
+    /// A time of the client's side passed; the cluster has no part in the answer.
+    Ended(LocalReply),
     /// The client went away.
     DownstreamGone,
     /// The client's body is malformed.
@@ -67,14 +69,8 @@ pub(super) async fn connect(
         None => return Err(Attempt::DownstreamGone),
     };
     counters.upstream_rq_pending_failure_eject.inc();
-    let now = Instant::now();
-    if deadlines.route.is_some_and(|deadline| now >= deadline) {
-        counters.upstream_rq_timeout.inc();
-        return Err(Attempt::Timeout(route_timeout()));
-    }
-    if deadlines.idle.is_some_and(|(timeout, since)| now >= since + timeout) {
-        cx.http.downstream_rq_idle_timeout.inc();
-        return Err(Attempt::Timeout(idle_timeout(body.finished)));
+    if let Some(late) = deadlines.late(Instant::now()) {
+        return Err(timed_out(cx, counters, host, body, late));
     }
     Err(Attempt::Reset(match error {
         ConnectError::Timeout => Reset::plain(retry::ResetKind::ConnectTimeout),
@@ -135,7 +131,7 @@ pub(super) async fn attempt<'v>(
             Event::RequestComplete => {
                 let now = Instant::now();
                 info.request_duration = Some(now - info.started);
-                deadlines.route = deadlines.timeout.map(|timeout| now + timeout);
+                deadlines.request_complete(now);
                 deadlines.attempt = per_try_deadline(route, body);
                 deadlines.touch(now);
                 continue;
@@ -155,7 +151,10 @@ pub(super) async fn attempt<'v>(
                 let reply = LocalReply::text(refusal.status, refusal.body, refusal.details);
                 return Attempt::BadRequestBody(reply.flagged(Flag::DownstreamProtocolError).closing());
             }
-            Event::Deadline => return timed_out(counters, host, body, deadlines),
+            Event::Deadline => match deadlines.late(Instant::now()) {
+                Some(late) => return timed_out(cx, counters, host, body, late),
+                None => continue,
+            },
         }
         loop {
             let method = scratch.request.method();
@@ -208,35 +207,34 @@ impl Drop for InFlight<'_> {
 }
 
 fn timed_out(
+    cx: &Cx<'_>,
     counters: &crate::stats::ClusterCounters,
     host: &WorkerHost,
     body: &RequestBody,
-    deadlines: &Deadlines,
+    late: Late,
 ) -> Attempt {
-    let now = Instant::now();
-    let passed = |deadline: Option<Instant>| deadline.is_some_and(|deadline| now >= deadline);
     host.endpoint.state.timeouts.fetch_add(1, Ordering::Relaxed);
-    if passed(deadlines.route) {
-        host.endpoint.state.errors.fetch_add(1, Ordering::Relaxed);
-        counters.upstream_rq_timeout.inc();
-        Attempt::Timeout(route_timeout())
-    } else if passed(deadlines.attempt) {
-        counters.upstream_rq_per_try_timeout.inc();
-        Attempt::Reset(Reset::plain(retry::ResetKind::PerTryTimeout))
-    } else {
-        Attempt::Timeout(idle_timeout(body.finished))
+    match late {
+        Late::Route => {
+            host.endpoint.state.errors.fetch_add(1, Ordering::Relaxed);
+            counters.upstream_rq_timeout.inc();
+            Attempt::Timeout(route_timeout())
+        }
+        Late::Attempt => {
+            counters.upstream_rq_per_try_timeout.inc();
+            Attempt::Reset(Reset::plain(retry::ResetKind::PerTryTimeout))
+        }
+        Late::AttemptIdle => {
+            counters.upstream_rq_per_try_idle_timeout.inc();
+            Attempt::Reset(Reset::plain(retry::ResetKind::PerTryIdleTimeout))
+        }
+        Late::Idle | Late::Request | Late::Stream => Attempt::Ended(exchange::late_reply(cx, late, body.finished)),
     }
 }
 
 /// The reply when the route timeout passed.
-pub(super) fn route_timeout() -> LocalReply {
+pub(crate) fn route_timeout() -> LocalReply {
     LocalReply::text(504, "upstream request timeout", "response_timeout").flagged(Flag::UpstreamRequestTimeout)
-}
-
-fn idle_timeout(request_complete: bool) -> LocalReply {
-    let status = if request_complete { 504 } else { 408 };
-    let reply = LocalReply::text(status, "stream timeout", "stream_idle_timeout").flagged(Flag::StreamIdleTimeout);
-    if request_complete { reply } else { reply.closing() }
 }
 
 /// The per-try timeout runs once the request is complete.

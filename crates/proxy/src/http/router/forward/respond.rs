@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Instant;
 
-use super::deadlines::Deadlines;
 use super::{Forwarded, downstream_gone, number};
 use crate::http::connection::Downstream;
+use crate::http::deadlines::{Deadlines, Late};
 use crate::http::exchange::{self, Cx, Scratch};
+use crate::http::filters::Pace;
 use crate::http::h1::{self, BodyLength, ResponseFraming};
 use crate::http::head::Known;
 use crate::http::router::select::Routed;
@@ -40,7 +41,8 @@ pub(super) async fn respond<'v>(
     let now = Instant::now();
     let since_start = now - info.started;
     info.response_duration = Some(since_start);
-    let since_request = since_start.saturating_sub(info.request_duration.unwrap_or(since_start));
+    let requested = deadlines.requested.unwrap_or(now);
+    let since_request = now.saturating_duration_since(requested);
     let status = scratch.response.status();
     let outcome = if status >= 500 { &host.endpoint.state.errors } else { &host.endpoint.state.successes };
     outcome.fetch_add(1, Ordering::Relaxed);
@@ -48,6 +50,7 @@ pub(super) async fn respond<'v>(
     info.details = Some(Cow::Borrowed("via_upstream"));
     info.response_code = status;
     deadlines.attempt = None;
+    deadlines.attempt_idle = None;
     deadlines.touch(now);
     let head_request = scratch.request.method() == b"HEAD";
     let to = match framing.body {
@@ -68,9 +71,16 @@ pub(super) async fn respond<'v>(
     routed.mutate_response(&scratch.request, &mut scratch.response, info, &mut scratch.text);
     exchange::finish_response_head(cx, scratch);
     let mut response = ResponseBody::new(framing.body, to);
+    let mut pace = cx.filters.pace();
     h1::write_response_head(&scratch.response, to, close, &mut scratch.to_client.bytes);
     loop {
-        if response.advance(&mut up.buffer, &mut scratch.to_client).is_err() {
+        let allowance = pace.as_mut().map_or(u64::MAX, |pace| pace.allowance(Instant::now()));
+        let before = response.sent;
+        let advanced = response.advance(&mut up.buffer, &mut scratch.to_client, allowance);
+        if let Some(pace) = &mut pace {
+            pace.spend(response.sent - before);
+        }
+        if advanced.is_err() {
             counters.upstream_cx_protocol_error.inc();
             flush(down, &mut scratch.to_client, &deadlines).await;
             return broken_off(info, response.sent, true);
@@ -86,7 +96,9 @@ pub(super) async fn respond<'v>(
             to_client: &mut scratch.to_client,
             read_size: body_read_size(framing.body),
         };
-        let event = transfer.next(deadlines.next(), !response.finished).await;
+        let resume_at = pace.as_ref().and_then(Pace::resume_at).filter(|_| !response.finished);
+        let deadline = [deadlines.next(), resume_at].into_iter().flatten().min();
+        let event = transfer.next(deadline, !response.finished && resume_at.is_none()).await;
         if deadlines.idle.is_some() && !matches!(event, Event::Deadline) {
             deadlines.touch(Instant::now());
         }
@@ -114,17 +126,16 @@ pub(super) async fn respond<'v>(
                 return Forwarded::Broken;
             }
             Event::Deadline => {
-                info.bytes_sent = response.sent;
-                return late(cluster, info, &deadlines);
+                if let Some(late) = deadlines.late(Instant::now()) {
+                    info.bytes_sent = response.sent;
+                    return broken_off_late(cx, cluster, info, late);
+                }
             }
         }
     }
     info.bytes_received = body.received;
     info.bytes_sent = response.sent;
-    counters.record_response_time(
-        info.started.elapsed().saturating_sub(info.request_duration.unwrap_or_default()),
-        cx.internal,
-    );
+    counters.record_response_time(deadlines.requested.unwrap_or(now).elapsed(), cx.internal);
     drop(active);
     if framing.keep_alive {
         // Envoy counts a connection that the upstream wants closed as one that goes down with its request.
@@ -173,14 +184,14 @@ fn broken_off(info: &mut StreamInfo<'_>, sent: u64, protocol: bool) -> Forwarded
 }
 
 /// A timeout passed after the response had begun.
-fn late(cluster: &WorkerCluster, info: &mut StreamInfo<'_>, deadlines: &Deadlines) -> Forwarded {
-    if deadlines.route.is_some_and(|deadline| Instant::now() >= deadline) {
+fn broken_off_late(cx: &Cx<'_>, cluster: &WorkerCluster, info: &mut StreamInfo<'_>, late: Late) -> Forwarded {
+    if late == Late::Route {
         cluster.counters().upstream_rq_timeout.inc();
-        info.flags.raise(Flag::UpstreamRequestTimeout);
-        info.details = Some(Cow::Borrowed("response_timeout"));
-    } else {
-        info.flags.raise(Flag::StreamIdleTimeout);
-        info.details = Some(Cow::Borrowed("stream_idle_timeout"));
     }
+    let reply = exchange::late_reply(cx, late, true);
+    if let Some(flag) = reply.flag {
+        info.flags.raise(flag);
+    }
+    info.details = Some(reply.details);
     Forwarded::Broken
 }
