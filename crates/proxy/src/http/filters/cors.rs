@@ -47,9 +47,9 @@ pub(super) fn request<'v>(cx: &Cx<'v>, request: &Head, policy: &'v CorsPolicy, p
     let preflight = request.method() == b"OPTIONS"
         && request.get(Known::AccessControlRequestMethod).is_some_and(|method| !method.is_empty());
     if !allowed {
-        // A browser takes an answer without CORS headers for a refusal.
+        // A browser takes an answer without an allowed origin for a refusal.
         return if preflight && policy.forward_not_matching_preflights == Some(false) {
-            Passage::Reply(LocalReply::bare(200, "cors_response"))
+            Passage::Reply(answer_preflight(policy, request, b""))
         } else {
             Passage::Continue
         };
@@ -58,6 +58,7 @@ pub(super) fn request<'v>(cx: &Cx<'v>, request: &Head, policy: &'v CorsPolicy, p
     if preflight { Passage::Reply(answer_preflight(policy, request, origin)) } else { Passage::Continue }
 }
 
+/// The answer to a preflight; without an origin it allows none.
 fn answer_preflight(policy: &CorsPolicy, request: &Head, origin: &[u8]) -> LocalReply {
     let mut reply = LocalReply::bare(200, "cors_response");
     let mut add = |name, value: &[u8]| {
