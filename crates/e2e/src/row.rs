@@ -80,6 +80,8 @@ pub struct ExpectedBackend {
     pub body: Option<Vec<u8>>,
     /// The body's length in bytes.
     pub size: Option<usize>,
+    /// The copies that other backends get.
+    pub mirrors: Vec<ExpectedBackend>,
 }
 
 /// Which backend an exchange reaches.
@@ -131,6 +133,19 @@ pub struct Cells<'a> {
 }
 
 impl Row {
+    /// How many requests backends receive at least: the row's own, and copies of them.
+    pub fn expected_requests(&self) -> usize {
+        let of = |backend: &ExpectedBackend| {
+            usize::from(matches!(backend.choice, Some(Choice::Named(_)))) + backend.mirrors.len()
+        };
+        self.exchanges.iter().map(|exchange| of(&exchange.backend)).sum()
+    }
+
+    /// Whether requests of the row are copied, so that backends receive them in any order.
+    pub fn is_mirrored(&self) -> bool {
+        self.exchanges.iter().any(|exchange| !exchange.backend.mirrors.is_empty())
+    }
+
     /// Whether chance decides which backends the row reaches.
     pub fn is_by_chance(&self) -> bool {
         let shares = |exchange: &Exchange| match &exchange.backend.choice {
@@ -352,9 +367,16 @@ fn parse_response(spans: &[String]) -> Result<ExpectedResponse, String> {
 }
 
 fn parse_backend(spans: &[String]) -> Result<ExpectedBackend, String> {
-    let mut expected = ExpectedBackend::default();
+    let mut whole = ExpectedBackend::default();
     for span in spans {
         let wrong = || format!("backend `{span}` is not understood");
+        if let Some(name) = span.strip_prefix("@mirror ") {
+            whole.mirrors.push(ExpectedBackend { choice: Some(Choice::Named(name.to_owned())), ..Default::default() });
+            continue;
+        }
+        // What stands behind a mirror is said of it.
+        let expected =
+            if whole.mirrors.is_empty() { &mut whole } else { whole.mirrors.last_mut().ok_or_else(wrong)? };
         if let Some(directive) = span.strip_prefix('@') {
             let (name, value) = directive.split_once(' ').unwrap_or((directive, ""));
             match name {
@@ -381,7 +403,7 @@ fn parse_backend(spans: &[String]) -> Result<ExpectedBackend, String> {
             expected.choice = Some(Choice::Named(span.clone()));
         }
     }
-    Ok(expected)
+    Ok(whole)
 }
 
 fn parse_log(spans: &[String]) -> Result<ExpectedLog, String> {

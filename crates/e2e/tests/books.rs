@@ -46,6 +46,7 @@ pages! {
     page_18_http_proxy = "18-http-proxy",
     page_30_fault_injection = "30-fault-injection",
     page_31_cors = "31-cors",
+    page_32_mirroring = "32-mirroring",
 }
 
 #[test]

@@ -19,6 +19,7 @@ use crate::access_log::{LogBuffers, LogSink};
 use crate::http::connection;
 use crate::http::exchange::Scratch;
 use crate::http::ingress::Machine;
+use crate::http::router::mirror;
 use crate::snapshot::Snapshot;
 use crate::stats::Registry;
 use crate::view::{View, WorkerListener};
@@ -65,6 +66,8 @@ pub(crate) struct Worker {
     pub(crate) logs: LogBuffers,
     /// Chance.
     pub(crate) rng: RefCell<Rng>,
+    /// Copies of requests that are under way.
+    pub(crate) mirrors: Rc<mirror::Load>,
     view: RefCell<Rc<View>>,
     bound: RefCell<HashMap<Arc<str>, SocketAddr>>,
     #[expect(clippy::vec_box, reason = "it goes in and out with every request; the box keeps that a pointer")]
@@ -99,6 +102,7 @@ impl Worker {
             common,
             logs: LogBuffers::new(sink),
             rng: RefCell::new(Rng::new()),
+            mirrors: Rc::default(),
             view: RefCell::new(View::empty()),
             bound: RefCell::default(),
             scratch: RefCell::default(),

@@ -267,7 +267,7 @@ fn forward_facts(
 }
 
 /// Appends to a comma-separated list with a bare comma, as Envoy does.
-fn append_to_list(request: &mut Head, name: Known, address: IpAddr) {
+pub(crate) fn append_to_list(request: &mut Head, name: Known, address: IpAddr) {
     use std::io::Write as _;
     let mut value = request.get(name).map(<[u8]>::to_vec).unwrap_or_default();
     if !value.is_empty() {

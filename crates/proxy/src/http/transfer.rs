@@ -8,6 +8,7 @@ use tokio::io::AsyncWrite as _;
 
 use super::connection::Downstream;
 use super::h1::{self, BodyLength, BodyReader, FramingError, ReadBuffer};
+use super::router::mirror::Copies;
 use crate::upstream::UpstreamConnection;
 
 /// Output that waits for a slow receiver is not added to beyond this many bytes.
@@ -89,6 +90,10 @@ pub(crate) struct RequestBody {
     /// The upstream does not take the rest.
     refused: bool,
     replay: Replay,
+    /// Mirrors that get the same.
+    copies: Option<Copies>,
+    /// Mirrors that were given up because they did not keep up, and are not counted yet.
+    pub(crate) given_up: u64,
 }
 
 /// What a further attempt would send again.
@@ -112,11 +117,18 @@ impl RequestBody {
             finished: reader.is_finished(),
             received: 0,
             refused: false,
+            copies: None,
+            given_up: 0,
             replay: match replay_limit {
                 Some(limit) => Replay::Kept { bytes: Vec::new(), limit },
                 None => Replay::Off,
             },
         }
+    }
+
+    /// Copies what is sent from now on.
+    pub(crate) fn copy_to(&mut self, copies: Copies) {
+        self.copies = Some(copies);
     }
 
     /// The framing towards the upstream.
@@ -165,6 +177,11 @@ impl RequestBody {
                 }
                 self.finished = true;
             }
+        }
+        if let Some(copies) = &mut self.copies
+            && moved
+        {
+            self.given_up += copies.push(&output.bytes[before..], self.finished);
         }
         if let Replay::Kept { bytes, limit } = &mut self.replay {
             let new = &output.bytes[before..];

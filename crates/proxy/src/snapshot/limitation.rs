@@ -12,7 +12,7 @@ use super::route::{Action, ClusterSpecifier, HostRewrite, PerFilterConfigs, Prio
 /// Something that was asked for and is not done.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Limitation {
-    /// What is not done, as a sentence without its full stop: `mirroring is not carried out yet`.
+    /// What is not done, as a sentence without its full stop: `outlier detection is not carried out yet`.
     pub text: String,
     /// The resource that asks for it: `route configuration` or `cluster`, and its name.
     pub resource: (&'static str, Arc<str>),
@@ -63,7 +63,6 @@ fn of_route(route: &Route, note: &mut impl FnMut(String)) {
     }
     let policy = forward.retry.as_deref();
     let asked = [
-        (!forward.mirrors.is_empty(), "mirroring"),
         (!forward.hash_policy.is_empty(), "balancing by a hash of the request"),
         (forward.priority == Priority::High, "the high routing priority"),
         (forward.internal_redirect.is_some(), "following redirects inside the proxy"),

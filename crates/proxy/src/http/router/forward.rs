@@ -18,6 +18,7 @@ use crate::http::exchange::{self, Cx, Scratch};
 use crate::http::h1::BodyLength;
 use crate::http::head::{Head, Known};
 use crate::http::reply::LocalReply;
+use crate::http::router::mirror;
 use crate::http::router::retry::{Reset, ResetKind, Retries};
 use crate::http::router::select::Routed;
 use crate::http::stream_info::{Flag, StreamInfo};
@@ -75,6 +76,9 @@ pub(crate) async fn forward<'v>(
     loop {
         info.attempts += 1;
         attempt_headers(scratch, info, routed, route, &deadlines, cx.manager.suppress_envoy_headers);
+        if info.attempts == 1 && !route.mirrors.is_empty() {
+            body.copy_to(mirror::start(cx, route, &scratch.request, body.framing(), timeout));
+        }
         let context = PickContext { tried: &tried, reselections: retries.reselections(info.attempts) };
         let picked = cluster.pick(&context, &mut cx.worker.rng.borrow_mut());
         let Some(index) = picked else {
@@ -95,6 +99,7 @@ pub(crate) async fn forward<'v>(
             }
             Err(failed) => failed,
         };
+        counters.retry_or_shadow_abandoned.add(std::mem::take(&mut body.given_up));
         let wants_retry = match &outcome {
             Attempt::Response(_) => retries.wants_response(&scratch.response),
             Attempt::Reset(reset) => {

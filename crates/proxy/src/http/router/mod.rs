@@ -2,6 +2,7 @@
 
 pub(crate) mod forward;
 pub mod hash;
+pub(crate) mod mirror;
 pub mod redirect;
 pub(crate) mod retry;
 pub mod rewrite;

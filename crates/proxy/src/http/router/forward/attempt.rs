@@ -10,19 +10,16 @@ use lateen_telemetry::Gauge;
 use crate::http::connection::Downstream;
 use crate::http::deadlines::{Deadlines, Late};
 use crate::http::exchange::{self, Cx, Scratch};
-use crate::http::h1::{self, BodyLength, Limits, ResponseFraming};
+use crate::http::h1::{self, BodyLength, ResponseFraming};
 use crate::http::reply::LocalReply;
 use crate::http::router::retry::{self, Reset};
 use crate::http::stream_info::{Flag, StreamInfo};
 use crate::http::transfer::{Event, HEAD_READ, RequestBody, Transfer};
 use crate::snapshot::route::Forward;
-use crate::upstream::{ConnectError, UpstreamConnection, WorkerCluster, WorkerHost};
+use crate::upstream::{ConnectError, RESPONSE_LIMITS, UpstreamConnection, WorkerCluster, WorkerHost};
 
 /// More interim responses (1xx) than this before the response proper are refused.
 const MAX_INTERIM: u32 = 64;
-/// Heads larger than this from an upstream break the protocol; Envoy's default for responses.
-const RESPONSE_LIMITS: Limits =
-    Limits { max_head_bytes: 60 * 1024, max_headers: 100, accept_http_10: true, allow_absolute_url: true };
 
 /// How one attempt ended.
 pub(super) enum Attempt {

@@ -135,6 +135,7 @@ pub(super) async fn respond<'v>(
     }
     info.bytes_received = body.received;
     info.bytes_sent = response.sent;
+    counters.retry_or_shadow_abandoned.add(body.given_up);
     counters.record_response_time(deadlines.requested.unwrap_or(now).elapsed(), cx.internal);
     drop(active);
     if framing.keep_alive {
