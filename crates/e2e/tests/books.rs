@@ -47,6 +47,8 @@ pages! {
     page_30_fault_injection = "30-fault-injection",
     page_31_cors = "31-cors",
     page_32_mirroring = "32-mirroring",
+    page_33_timeouts = "33-timeouts",
+    page_34_retries = "34-retries",
 }
 
 #[test]

@@ -387,10 +387,8 @@ async fn a_connection_that_the_upstream_closed_while_idle_is_not_used_again() {
 
 #[tokio::test]
 async fn what_a_configuration_asks_for_and_does_not_get_is_said() {
-    let mut asking = set(
-        json!({"cluster": "a", "request_mirror_policies": [{"cluster": "a"}]}),
-        &[("a", &["127.0.0.1:9".parse().unwrap()])],
-    );
+    let mut asking =
+        set(json!({"cluster": "a", "internal_redirect_policy": {}}), &[("a", &["127.0.0.1:9".parse().unwrap()])]);
     let ejecting = json!({"name": "a", "type": "EDS", "outlier_detection": {}, "lb_policy": "RING_HASH",
         "transport_socket": {"name": "envoy.transport_sockets.tls"},
         "eds_cluster_config": {"eds_config": {"ads": {}}}});
@@ -403,7 +401,7 @@ async fn what_a_configuration_asks_for_and_does_not_get_is_said() {
         [
             "cluster `a`: TLS to endpoints is not carried out yet; plain bytes are sent",
             "cluster `a`: consistent hashing is not carried out yet; hosts are picked at random",
-            "route configuration `routes`: mirroring is not carried out yet",
+            "route configuration `routes`: following redirects inside the proxy is not carried out yet",
             "cluster `a`: outlier detection is not carried out yet",
         ]
     );

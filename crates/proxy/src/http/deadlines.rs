@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use super::router::timeouts::Timeouts;
+
 /// The times of one request.
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
-    /// The route timeout as a span.
-    pub(crate) timeout: Option<Duration>,
+    /// The router's timeouts as spans.
+    pub(crate) timeouts: Timeouts,
     /// Route timeout; runs from the end of the request, as the router sees it.
     pub(crate) route: Option<Instant>,
     /// Per-try timeout.
@@ -19,6 +21,8 @@ pub(crate) struct Deadlines {
     pub(crate) request: Option<Instant>,
     /// The stream has to be over by then.
     pub(crate) stream: Option<Instant>,
+    /// The stream to the upstream has to be over by then.
+    pub(crate) upstream_stream: Option<Instant>,
     /// When the router had the whole request.
     pub(crate) requested: Option<Instant>,
 }
@@ -38,6 +42,8 @@ pub(crate) enum Late {
     Request,
     /// The stream as a whole.
     Stream,
+    /// The stream to the upstream.
+    UpstreamStream,
 }
 
 impl Deadlines {
@@ -64,10 +70,26 @@ impl Deadlines {
     pub(crate) fn request_complete(&mut self, now: Instant) {
         self.requested = Some(now);
         self.request = None;
-        self.route = self.timeout.map(|timeout| now + timeout);
+        self.route = self.timeouts.all.map(|timeout| now + timeout);
+        self.begin_attempt(now);
     }
 
-    fn all(&self) -> [(Late, Option<Instant>); 6] {
+    /// A try begins; its times run once the router has the whole request.
+    pub(crate) fn begin_attempt(&mut self, now: Instant) {
+        let complete = self.requested.is_some();
+        self.attempt = self.timeouts.per_try.filter(|_| complete).map(|timeout| now + timeout);
+        self.attempt_idle = self.timeouts.per_try_idle.filter(|_| complete).map(|timeout| (timeout, now));
+        if self.upstream_stream.is_none() || !complete {
+            self.upstream_stream = self.timeouts.upstream_stream.map(|limit| now + limit);
+        }
+    }
+
+    /// The try is over.
+    pub(crate) fn end_attempt(&mut self) {
+        (self.attempt, self.attempt_idle, self.upstream_stream) = (None, None, None);
+    }
+
+    fn all(&self) -> [(Late, Option<Instant>); 7] {
         let ends = |idle: Option<(Duration, Instant)>| idle.map(|(timeout, since)| since + timeout);
         [
             (Late::Route, self.route),
@@ -76,6 +98,7 @@ impl Deadlines {
             (Late::Idle, ends(self.idle)),
             (Late::Request, self.request),
             (Late::Stream, self.stream),
+            (Late::UpstreamStream, self.upstream_stream),
         ]
     }
 }
@@ -89,7 +112,7 @@ mod tests {
         let now = Instant::now();
         let after = |millis| now + Duration::from_millis(millis);
         let mut deadlines = Deadlines {
-            timeout: Some(Duration::from_millis(30)),
+            timeouts: Timeouts { all: Some(Duration::from_millis(30)), ..Timeouts::default() },
             idle: Some((Duration::from_millis(20), now)),
             request: Some(after(10)),
             stream: Some(after(40)),

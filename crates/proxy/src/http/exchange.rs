@@ -10,9 +10,10 @@ use super::filters::{self, Passage, Passed};
 use super::h1::{self, BodyLength, RequestFraming};
 use super::head::{Head, Known, Version};
 use super::ingress;
-use super::reply::{LocalReply, is_grpc};
+use super::reply::LocalReply;
 use super::router::forward::{self, Forwarded, number};
 use super::router::select::{self, Routed, Selection};
+use super::router::timeouts::{self, Timeouts};
 use super::router::{redirect, rewrite};
 use super::stream_info::{DownstreamConnection, Flag, Protocol, StreamInfo};
 use super::transfer::Output;
@@ -95,13 +96,12 @@ impl Cx<'_> {
     }
 
     /// What the route says in place of the connection manager.
-    fn replace_deadlines(&self, deadlines: &mut Deadlines, route: &Forward, info: &StreamInfo<'_>) {
+    fn replace_deadlines(&self, deadlines: &mut Deadlines, route: &Forward, request: &Head, info: &StreamInfo<'_>) {
         if let Some(timeout) = route.idle_timeout {
             deadlines.idle = Some((timeout, info.started)).filter(|_| !timeout.is_zero());
         }
-        if let Some(limit) = route.max_stream_duration {
-            deadlines.stream = Some(info.started + limit).filter(|_| !limit.is_zero());
-        }
+        let limit = timeouts::stream_limit(request, route, self.manager.max_stream_duration);
+        deadlines.stream = limit.map(|limit| info.started + limit);
     }
 }
 
@@ -214,7 +214,7 @@ async fn answer<'v>(
             info.virtual_host = Some(&selected.virtual_host.name);
             info.route_name = &selected.route.name;
             if let Action::Forward(route) = &selected.route.action {
-                cx.replace_deadlines(&mut deadlines, route, info);
+                cx.replace_deadlines(&mut deadlines, route, &scratch.request, info);
             }
             *routed = Some(selected);
         }
@@ -263,20 +263,24 @@ fn is_empty(body: BodyLength) -> bool {
 pub(crate) fn late_reply(cx: &Cx<'_>, late: Late, request_complete: bool) -> LocalReply {
     let status = if request_complete { 504 } else { 408 };
     let reply = match late {
-        Late::Route | Late::Attempt | Late::AttemptIdle => return forward::route_timeout(),
+        Late::Route | Late::Attempt | Late::AttemptIdle | Late::UpstreamStream => {
+            return forward::route_timeout(false);
+        }
         Late::Idle => {
             cx.http.downstream_rq_idle_timeout.inc();
             LocalReply::text(status, "stream timeout", "stream_idle_timeout").flagged(Flag::StreamIdleTimeout)
         }
         Late::Request => {
             cx.http.downstream_rq_timeout.inc();
-            return LocalReply::text(408, "request timeout", "request_overall_timeout").closing();
+            LocalReply::text(408, "request timeout", "request_overall_timeout")
         }
         Late::Stream => {
             cx.http.downstream_rq_max_duration_reached.inc();
-            LocalReply::text(status, "downstream duration timeout", "max_duration_timeout")
+            let reply = LocalReply::text(status, "downstream duration timeout", "max_duration_timeout");
+            LocalReply { grpc_status: Some(4), ..reply }
         }
     };
+    let reply = LocalReply { by_router: false, ..reply };
     if request_complete { reply } else { reply.closing() }
 }
 
@@ -375,64 +379,16 @@ pub(crate) fn prepare_upstream_head<'v>(
     info: &StreamInfo<'v>,
     routed: &Routed<'v>,
     route: &'v Forward,
-    timeout: Option<Duration>,
+    timeouts: &Timeouts,
 ) {
     if !cx.manager.suppress_envoy_headers {
-        set_expected_timeout(&mut scratch.request, route, timeout);
+        timeouts.tell_upstream(&mut scratch.request, route, timeouts.all);
     }
     if routed.virtual_host.include_request_attempt_count {
         scratch.request.set_in_place(Known::XEnvoyAttemptCount, b"1");
     }
     routed.mutate_request(&mut scratch.request, info, &mut scratch.text);
     rewrite::apply(routed, route, &mut scratch.request, cx.manager.suppress_envoy_headers);
-}
-
-/// The route timeout of a request: a gRPC request brings its own, which the route may cap.
-pub(crate) fn route_timeout(request: &Head, route: &Forward) -> Option<Duration> {
-    let Some(grpc) = route.grpc_timeout.as_ref().filter(|_| is_grpc(request)) else { return route.timeout };
-    let asked = request.get(Known::GrpcTimeout).and_then(parse_grpc_timeout).filter(|timeout| !timeout.is_zero());
-    let asked = asked.map(|timeout| timeout.checked_sub(grpc.offset).filter(|left| !left.is_zero()).unwrap_or(timeout));
-    match (asked, grpc.max.filter(|max| !max.is_zero())) {
-        (Some(asked), Some(max)) => Some(asked.min(max)),
-        (asked, max) => asked.or(max),
-    }
-}
-
-/// `grpc-timeout`: up to eight digits and a unit (gRPC over HTTP/2, "Timeout").
-fn parse_grpc_timeout(text: &[u8]) -> Option<Duration> {
-    let (unit, digits) = text.split_last()?;
-    if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    let value = str::from_utf8(digits).ok()?.parse().ok()?;
-    match unit {
-        b'H' => Some(Duration::from_secs(value * 3600)),
-        b'M' => Some(Duration::from_secs(value * 60)),
-        b'S' => Some(Duration::from_secs(value)),
-        b'm' => Some(Duration::from_millis(value)),
-        b'u' => Some(Duration::from_micros(value)),
-        b'n' => Some(Duration::from_nanos(value)),
-        _ => None,
-    }
-}
-
-/// Tells the upstream how long an answer is waited for: what is left of the route timeout, or the per-try timeout if
-/// that is less. gRPC requests carry it in their own header too.
-pub(crate) fn set_expected_timeout(request: &mut Head, route: &Forward, left: Option<Duration>) {
-    let Some(left) = left else { return };
-    let per_try = route.retry.as_ref().and_then(|policy| policy.per_try_timeout);
-    let shown = per_try.map_or(left, |per_try| per_try.min(left));
-    // The clock moved on since the deadline was set, by less than what is shown.
-    let millis = u64::try_from((shown + Duration::from_micros(999)).as_millis()).unwrap_or(u64::MAX);
-    let mut space = [0; 20];
-    let digits = number(millis, &mut space);
-    request.set_in_place(Known::XEnvoyExpectedRqTimeoutMs, digits);
-    if route.grpc_timeout.is_some() && is_grpc(request) {
-        let mut value = [0; 21];
-        value[..digits.len()].copy_from_slice(digits);
-        value[digits.len()] = b'm';
-        request.set_in_place(Known::GrpcTimeout, &value[..=digits.len()]);
-    }
 }
 
 /// The door by which every response leaves, after the header mutations of its route: the filters that the request
@@ -483,14 +439,15 @@ async fn reply_locally<'v>(
     info.details = Some(reply.details.clone());
     reply.begin_head(&scratch.request, &mut scratch.response);
     let routed = routed.filter(|_| !reply.bare);
+    if let Some(routed) = routed {
+        routed.mutate_response(&scratch.request, &mut scratch.response, info, &mut scratch.text);
+    }
     if info.attempts > 0
+        && reply.by_router
         && let Some(routed) = routed
         && routed.virtual_host.include_attempt_count_in_response
     {
         scratch.response.set_in_place(Known::XEnvoyAttemptCount, number(info.attempts.into(), &mut [0; 20]));
-    }
-    if let Some(routed) = routed {
-        routed.mutate_response(&scratch.request, &mut scratch.response, info, &mut scratch.text);
     }
     // Envoy's header mutations do not see the code of its own replies.
     info.response_code = scratch.response.status();

@@ -19,6 +19,8 @@ pub(crate) struct LocalReply {
     /// A response that a filter made itself: a gRPC request gets it as it is, and the route's header mutations and the
     /// local reply configuration leave it alone.
     pub(crate) bare: bool,
+    /// The router made it, and tells how often it tried.
+    pub(crate) by_router: bool,
     /// Response flag.
     pub(crate) flag: Option<Flag>,
     /// Headers besides `content-length`, `content-type`, `date` and `server`.
@@ -45,6 +47,7 @@ impl LocalReply {
             details: details.into(),
             grpc_status: None,
             bare: false,
+            by_router: true,
             flag: None,
             headers: Vec::new(),
             close: false,

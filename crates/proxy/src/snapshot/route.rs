@@ -25,7 +25,10 @@ pub use forward::{
     CookieAttribute, Forward, GrpcTimeout, HashPolicy, HashSource, HostRewrite, InternalRedirect, Mirror, PathRewrite,
     Priority, Upgrade,
 };
-pub use retry::{RateLimitedBackOff, ResetHeader, ResetHeaderFormat, RetryOn, RetryPolicy};
+pub use retry::{
+    DEFAULT_BASE as DEFAULT_BACK_OFF, RateLimitedBackOff, ResetHeader, ResetHeaderFormat, RetryOn, RetryPolicy,
+    RetryReasons,
+};
 
 use self::domains::Domains;
 use self::forward::VirtualHostDefaults;

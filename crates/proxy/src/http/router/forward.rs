@@ -7,10 +7,10 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 pub(crate) use self::attempt::route_timeout;
-use self::attempt::{Attempt, attempt, client_left, connect, per_try_deadline};
+use self::attempt::{Attempt, attempt, client_left, connect};
 use self::respond::respond;
 use crate::http::connection::Downstream;
 use crate::http::deadlines::{Deadlines, Late};
@@ -21,6 +21,7 @@ use crate::http::reply::LocalReply;
 use crate::http::router::mirror;
 use crate::http::router::retry::{Reset, ResetKind, Retries};
 use crate::http::router::select::Routed;
+use crate::http::router::timeouts::Timeouts;
 use crate::http::stream_info::{Flag, StreamInfo};
 use crate::http::transfer::RequestBody;
 use crate::snapshot::route::Forward;
@@ -60,24 +61,24 @@ pub(crate) async fn forward<'v>(
     };
     info.cluster = Some(&cluster.cluster.config.name);
     let counters = cluster.counters();
-    let policy = route.retry.as_deref();
-    let mut retries = Retries::new(policy);
+    let mut retries = Retries::new(route.retry.as_deref(), &mut scratch.request);
     let limit = route.request_buffer_limit.map_or(REPLAY_LIMIT, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-    let mut body = RequestBody::new(body, policy.map(|_| limit));
-    let timeout = exchange::route_timeout(&scratch.request, route);
-    deadlines.timeout = timeout;
+    let mut body = RequestBody::new(body, retries.may_retry().then_some(limit));
+    let timeouts = Timeouts::take(&mut scratch.request, route, cx.manager.max_stream_duration, cx.internal);
+    deadlines.timeouts = timeouts;
     if body.finished {
         // A filter may have held the request back: the router's clock starts when the request comes to it.
         let held = info.flags.contains(Flag::DelayInjected);
         deadlines.request_complete(if held { Instant::now() } else { info.started });
     }
-    exchange::prepare_upstream_head(cx, scratch, info, routed, route, timeout);
+    exchange::prepare_upstream_head(cx, scratch, info, routed, route, &timeouts);
     let mut tried: Vec<u32> = Vec::new();
+    let mut retried_late = false;
     loop {
         info.attempts += 1;
-        attempt_headers(scratch, info, routed, route, &deadlines, cx.manager.suppress_envoy_headers);
+        attempt_headers(cx, scratch, info, routed, route, &deadlines, retried_late);
         if info.attempts == 1 && !route.mirrors.is_empty() {
-            body.copy_to(mirror::start(cx, route, &scratch.request, body.framing(), timeout));
+            body.copy_to(mirror::start(cx, route, &scratch.request, body.framing(), timeouts.all));
         }
         let context = PickContext { tried: &tried, reselections: retries.reselections(info.attempts) };
         let picked = cluster.pick(&context, &mut cx.worker.rng.borrow_mut());
@@ -89,19 +90,21 @@ pub(crate) async fn forward<'v>(
         };
         let host: &'v WorkerHost = &cluster.hosts[index as usize];
         info.upstream_host = Some(&host.endpoint.address.text);
-        deadlines.attempt = per_try_deadline(route, &body);
+        if timeouts.limit_tries() {
+            deadlines.begin_attempt(Instant::now());
+        }
         let active = host.begin_request();
         let mut up = None;
         let outcome = match connect(cx, down, cluster, host, &body, &deadlines).await {
             Ok(connection) => {
                 let up = up.insert(connection);
-                attempt(cx, down, scratch, info, cluster, host, up, &mut body, &mut deadlines, route).await
+                attempt(cx, down, scratch, info, cluster, host, up, &mut body, &mut deadlines).await
             }
             Err(failed) => failed,
         };
         counters.retry_or_shadow_abandoned.add(std::mem::take(&mut body.given_up));
         let wants_retry = match &outcome {
-            Attempt::Response(_) => retries.wants_response(&scratch.response),
+            Attempt::Response(_) => retries.wants_response(&scratch.response, SystemTime::now()),
             Attempt::Reset(reset) => {
                 host.endpoint.state.errors.fetch_add(1, Ordering::Relaxed);
                 retries.wants_reset(*reset)
@@ -124,17 +127,30 @@ pub(crate) async fn forward<'v>(
                 drop(up);
                 drop(active);
                 tried.push(index);
-                counters.upstream_rq_retry.inc();
-                counters.upstream_rq_retry_backoff_exponential.inc();
-                let wait = retries.back_off(&mut cx.worker.rng.borrow_mut());
-                (deadlines.attempt, deadlines.attempt_idle) = (None, None);
+                let (wait, asked_for) = retries.back_off(&mut cx.worker.rng.borrow_mut());
+                retried_late = false;
+                if let Attempt::Reset(reset) = &outcome {
+                    retried_late = reset.kind.is_late();
+                    info.transport_failure = reset.transport_failure.map(Cow::Borrowed);
+                }
+                deadlines.end_attempt();
                 match pause(down, &deadlines, &body, wait).await {
-                    Paused::Over => continue,
-                    Paused::Late(late) => {
-                        if late == Late::Route {
-                            counters.upstream_rq_timeout.inc();
+                    Paused::Over => {
+                        info.transport_failure = None;
+                        counters.upstream_rq_retry.inc();
+                        if asked_for {
+                            counters.upstream_rq_retry_backoff_ratelimited.inc();
+                        } else {
+                            counters.upstream_rq_retry_backoff_exponential.inc();
                         }
-                        return answered_locally(cx, cluster, exchange::late_reply(cx, late, body.finished));
+                        continue;
+                    }
+                    // No request is under way that the cluster could count as late.
+                    Paused::Late(Late::Route) => {
+                        return Forwarded::Reply(route_timeout(timeouts.alternative_response));
+                    }
+                    Paused::Late(late) => {
+                        return Forwarded::Reply(exchange::late_reply(cx, late, body.finished));
                     }
                     Paused::DownstreamGone => {
                         downstream_gone(info);
@@ -150,7 +166,7 @@ pub(crate) async fn forward<'v>(
                 respond(cx, down, scratch, info, routed, cluster, host, body, deadlines, framing, up, active).await
             }
             (Attempt::Reset(reset), _) => {
-                let reply = reset_reply(reset, info);
+                let reply = reset_reply(reset, info, timeouts.alternative_response);
                 take_rest(down, scratch, info, &mut body).await;
                 answered_locally(cx, cluster, reply)
             }
@@ -210,7 +226,7 @@ fn answered_locally(cx: &Cx<'_>, cluster: &WorkerCluster, reply: LocalReply) -> 
     Forwarded::Reply(reply)
 }
 
-fn reset_reply(reset: Reset, info: &mut StreamInfo<'_>) -> LocalReply {
+fn reset_reply(reset: Reset, info: &mut StreamInfo<'_>, alternative: bool) -> LocalReply {
     if let Some(reason) = reset.transport_failure {
         info.transport_failure = Some(Cow::Borrowed(reason));
     }
@@ -220,7 +236,7 @@ fn reset_reply(reset: Reset, info: &mut StreamInfo<'_>) -> LocalReply {
         _ => None,
     };
     if let Some(details) = details {
-        return LocalReply::text(504, "upstream request timeout", details).flagged(Flag::UpstreamRequestTimeout);
+        return LocalReply { details: details.into(), ..route_timeout(alternative) };
     }
     let retried = if info.attempts > 1 { "retried and the latest " } else { "" };
     let reason = reset.kind.text();
@@ -231,19 +247,27 @@ fn reset_reply(reset: Reset, info: &mut StreamInfo<'_>) -> LocalReply {
 
 /// The headers that differ between attempts.
 fn attempt_headers(
+    cx: &Cx<'_>,
     scratch: &mut Scratch,
     info: &StreamInfo<'_>,
     routed: &Routed<'_>,
     route: &Forward,
     deadlines: &Deadlines,
-    suppress: bool,
+    retried_late: bool,
 ) {
     if routed.virtual_host.include_request_attempt_count {
         scratch.request.set_in_place(Known::XEnvoyAttemptCount, number(info.attempts.into(), &mut [0; 20]));
     }
-    if !suppress && info.attempts > 1 {
+    if info.attempts == 1 {
+        return;
+    }
+    if routed.virtual_host.include_is_timeout_retry_header {
+        let value: &[u8] = if retried_late { b"true" } else { b"false" };
+        scratch.request.set_in_place(Known::XEnvoyIsTimeoutRetry, value);
+    }
+    if !cx.manager.suppress_envoy_headers {
         let left = deadlines.route.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        exchange::set_expected_timeout(&mut scratch.request, route, left.or(deadlines.timeout));
+        deadlines.timeouts.tell_upstream(&mut scratch.request, route, left.or(deadlines.timeouts.all));
     }
 }
 

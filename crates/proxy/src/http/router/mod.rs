@@ -7,3 +7,4 @@ pub mod redirect;
 pub(crate) mod retry;
 pub mod rewrite;
 pub mod select;
+pub(crate) mod timeouts;

@@ -31,6 +31,8 @@ pub struct Forward {
     pub idle_timeout: Option<Duration>,
     /// Limit of the whole stream in place of the connection manager's; zero is no limit.
     pub max_stream_duration: Option<Duration>,
+    /// The route has `max_stream_duration`: then it has no timeout, and `grpc-timeout` limits the stream.
+    pub limits_streams: bool,
     /// How `grpc-timeout` counts; `None` is not at all.
     pub grpc_timeout: Option<GrpcTimeout>,
     /// The policy of the route, or else of the virtual host.
@@ -240,6 +242,7 @@ impl Forward {
             cluster: ClusterSpecifier::build(message, filters, names)?,
             cluster_not_found_status: cluster_not_found_status(message.cluster_not_found_response_code)?,
             timeout: match &message.timeout {
+                _ if stream.is_some() => None,
                 Some(timeout) => limit(Some(timeout), "timeout")?,
                 None => Some(DEFAULT_TIMEOUT),
             },
@@ -247,6 +250,7 @@ impl Forward {
             max_stream_duration: max_stream_duration
                 .map(|limit| duration(limit, "max_stream_duration.max_stream_duration"))
                 .transpose()?,
+            limits_streams: stream.is_some(),
             grpc_timeout: grpc_timeout(message)?,
             retry,
             path_rewrite: path_rewrite(message)?,

@@ -15,7 +15,6 @@ use crate::http::reply::LocalReply;
 use crate::http::router::retry::{self, Reset};
 use crate::http::stream_info::{Flag, StreamInfo};
 use crate::http::transfer::{Event, HEAD_READ, RequestBody, Transfer};
-use crate::snapshot::route::Forward;
 use crate::upstream::{ConnectError, RESPONSE_LIMITS, UpstreamConnection, WorkerCluster, WorkerHost};
 
 /// More interim responses (1xx) than this before the response proper are refused.
@@ -67,7 +66,7 @@ pub(super) async fn connect(
     };
     counters.upstream_rq_pending_failure_eject.inc();
     if let Some(late) = deadlines.late(Instant::now()) {
-        return Err(timed_out(cx, counters, host, body, late));
+        return Err(timed_out(cx, counters, host, body, deadlines, late));
     }
     Err(Attempt::Reset(match error {
         ConnectError::Timeout => Reset::plain(retry::ResetKind::ConnectTimeout),
@@ -101,7 +100,6 @@ pub(super) async fn attempt<'v>(
     up: &mut UpstreamConnection,
     body: &mut RequestBody,
     deadlines: &mut Deadlines,
-    route: &Forward,
 ) -> Attempt {
     let counters = cluster.counters();
     up.count.begin_request();
@@ -129,7 +127,6 @@ pub(super) async fn attempt<'v>(
                 let now = Instant::now();
                 info.request_duration = Some(now - info.started);
                 deadlines.request_complete(now);
-                deadlines.attempt = per_try_deadline(route, body);
                 deadlines.touch(now);
                 continue;
             }
@@ -149,7 +146,7 @@ pub(super) async fn attempt<'v>(
                 return Attempt::BadRequestBody(reply.flagged(Flag::DownstreamProtocolError).closing());
             }
             Event::Deadline => match deadlines.late(Instant::now()) {
-                Some(late) => return timed_out(cx, counters, host, body, late),
+                Some(late) => return timed_out(cx, counters, host, body, deadlines, late),
                 None => continue,
             },
         }
@@ -208,6 +205,7 @@ fn timed_out(
     counters: &crate::stats::ClusterCounters,
     host: &WorkerHost,
     body: &RequestBody,
+    deadlines: &Deadlines,
     late: Late,
 ) -> Attempt {
     host.endpoint.state.timeouts.fetch_add(1, Ordering::Relaxed);
@@ -215,7 +213,7 @@ fn timed_out(
         Late::Route => {
             host.endpoint.state.errors.fetch_add(1, Ordering::Relaxed);
             counters.upstream_rq_timeout.inc();
-            Attempt::Timeout(route_timeout())
+            Attempt::Timeout(route_timeout(deadlines.timeouts.alternative_response))
         }
         Late::Attempt => {
             counters.upstream_rq_per_try_timeout.inc();
@@ -225,17 +223,18 @@ fn timed_out(
             counters.upstream_rq_per_try_idle_timeout.inc();
             Attempt::Reset(Reset::plain(retry::ResetKind::PerTryIdleTimeout))
         }
+        Late::UpstreamStream => {
+            counters.upstream_rq_max_duration_reached.inc();
+            let text = "upstream max stream duration reached";
+            let reply = LocalReply::text(504, text, "upstream_max_stream_duration_reached");
+            Attempt::Timeout(reply.flagged(Flag::UpstreamMaxStreamDurationReached))
+        }
         Late::Idle | Late::Request | Late::Stream => Attempt::Ended(exchange::late_reply(cx, late, body.finished)),
     }
 }
 
-/// The reply when the route timeout passed.
-pub(crate) fn route_timeout() -> LocalReply {
-    LocalReply::text(504, "upstream request timeout", "response_timeout").flagged(Flag::UpstreamRequestTimeout)
-}
-
-/// The per-try timeout runs once the request is complete.
-pub(super) fn per_try_deadline(route: &Forward, body: &RequestBody) -> Option<Instant> {
-    let timeout = route.retry.as_ref()?.per_try_timeout?;
-    body.finished.then(|| Instant::now() + timeout)
+/// The reply when the route timeout passed: 504, or 204 without a body if the client wished so.
+pub(crate) fn route_timeout(alternative: bool) -> LocalReply {
+    let (status, text) = if alternative { (204, "") } else { (504, "upstream request timeout") };
+    LocalReply::text(status, text, "response_timeout").flagged(Flag::UpstreamRequestTimeout)
 }

@@ -50,7 +50,6 @@ pub(super) async fn respond<'v>(
     info.details = Some(Cow::Borrowed("via_upstream"));
     info.response_code = status;
     deadlines.attempt = None;
-    deadlines.attempt_idle = None;
     deadlines.touch(now);
     let head_request = scratch.request.method() == b"HEAD";
     let to = match framing.body {
@@ -64,11 +63,11 @@ pub(super) async fn respond<'v>(
         let mut space = [0; 20];
         scratch.response.set_in_place(Known::XEnvoyUpstreamServiceTime, number(elapsed, &mut space));
     }
+    routed.mutate_response(&scratch.request, &mut scratch.response, info, &mut scratch.text);
     if routed.virtual_host.include_attempt_count_in_response {
         let mut space = [0; 20];
         scratch.response.set_in_place(Known::XEnvoyAttemptCount, number(info.attempts.into(), &mut space));
     }
-    routed.mutate_response(&scratch.request, &mut scratch.response, info, &mut scratch.text);
     exchange::finish_response_head(cx, scratch);
     let mut response = ResponseBody::new(framing.body, to);
     let mut pace = cx.filters.pace();
@@ -186,13 +185,26 @@ fn broken_off(info: &mut StreamInfo<'_>, sent: u64, protocol: bool) -> Forwarded
 
 /// A timeout passed after the response had begun.
 fn broken_off_late(cx: &Cx<'_>, cluster: &WorkerCluster, info: &mut StreamInfo<'_>, late: Late) -> Forwarded {
-    if late == Late::Route {
-        cluster.counters().upstream_rq_timeout.inc();
-    }
+    let counters = cluster.counters();
     let reply = exchange::late_reply(cx, late, true);
-    if let Some(flag) = reply.flag {
+    let (flag, details) = match late {
+        Late::Route => {
+            counters.upstream_rq_timeout.inc();
+            (reply.flag, reply.details)
+        }
+        Late::AttemptIdle => {
+            counters.upstream_rq_per_try_idle_timeout.inc();
+            (reply.flag, "upstream_per_try_idle_timeout".into())
+        }
+        Late::UpstreamStream => {
+            counters.upstream_rq_max_duration_reached.inc();
+            (Some(Flag::UpstreamMaxStreamDurationReached), "upstream_max_stream_duration_reached".into())
+        }
+        _ => (reply.flag, reply.details),
+    };
+    if let Some(flag) = flag {
         info.flags.raise(flag);
     }
-    info.details = Some(reply.details);
+    info.details = Some(details);
     Forwarded::Broken
 }
