@@ -14,13 +14,14 @@ use super::reply::LocalReply;
 use super::router::forward::{self, Forwarded, number};
 use super::router::select::{self, Routed, Selection};
 use super::router::timeouts::{self, Timeouts};
+use super::router::upgrade::{self, Permission, Upgraded};
 use super::router::{redirect, rewrite};
 use super::stream_info::{DownstreamConnection, Flag, Protocol, StreamInfo};
 use super::transfer::Output;
 use crate::snapshot::format::{Empty, FormatContext};
 use crate::snapshot::hcm::{HttpConnectionManager, LogFormat, ServerHeader};
 use crate::snapshot::route::{Action, Forward};
-use crate::stats::HttpCounters;
+use crate::stats::{HttpCounters, InFlight};
 use crate::view::{View, WorkerListener};
 use crate::worker::Worker;
 
@@ -75,6 +76,8 @@ pub(crate) struct Cx<'v> {
     pub(crate) internal: bool,
     /// The filters that the request passed and that have something to do with its response.
     pub(crate) filters: Passed<'v>,
+    /// The protocol that the request may change to.
+    pub(crate) upgraded: Option<Upgraded>,
     /// The connection ends with this exchange whatever happens.
     last: bool,
 }
@@ -117,7 +120,8 @@ pub(crate) async fn run(
 ) -> After {
     let manager = &*bound.listener.manager;
     let http = bound.http.worker(worker.index);
-    let mut cx = Cx { worker, view, bound, manager, http, internal: false, filters: Passed::default(), last };
+    let mut cx =
+        Cx { worker, view, bound, manager, http, internal: false, filters: Passed::default(), upgraded: None, last };
     let mut info = StreamInfo::begin(facts, SystemTime::now(), Instant::now());
     let framing = match receive_head(&cx, down, scratch, &mut info).await {
         Received::Request(framing) => framing,
@@ -161,12 +165,12 @@ pub(crate) async fn run(
         }
         Ok(ingress) => {
             cx.internal = ingress.internal;
-            answer(&mut cx, down, scratch, &mut info, &framing, &mut routed).await
+            answer(&mut cx, down, scratch, &mut info, &framing, ingress.upgrade, &mut routed).await
         }
     };
     let after = match outcome {
         Forwarded::Reply(reply) => {
-            let complete = info.request_duration.is_some() || is_empty(framing.body);
+            let complete = info.request_duration.is_some() || (is_empty(framing.body) && cx.upgraded.is_none());
             if !complete {
                 cx.http.downstream_rq_response_before_rq_complete.inc();
                 cx.http.downstream_rq_rx_reset.inc();
@@ -194,16 +198,14 @@ async fn answer<'v>(
     scratch: &mut Scratch,
     info: &mut StreamInfo<'v>,
     framing: &RequestFraming,
+    asks_for_upgrade: bool,
     routed: &mut Option<Routed<'v>>,
 ) -> Forwarded {
     let random = cx.worker.rng.borrow_mut().u64(..);
     let mut deadlines = cx.deadlines(info);
-    if is_empty(framing.body) {
-        info.request_duration = Some(Duration::ZERO);
-        deadlines.request = None;
-    }
     let bound = cx.bound;
     let mut secure = None;
+    let mut forward = None;
     match select::select(&bound.routes, &scratch.request, random) {
         Selection::NoRoute => {}
         Selection::RedirectToTls(virtual_host) => {
@@ -215,20 +217,38 @@ async fn answer<'v>(
             info.route_name = &selected.route.name;
             if let Action::Forward(route) = &selected.route.action {
                 cx.replace_deadlines(&mut deadlines, route, &scratch.request, info);
+                forward = Some(&**route);
             }
             *routed = Some(selected);
         }
     }
     let routed = routed.as_ref();
+    let mut body = framing.body;
+    let mut _upgrade = None;
+    match upgrade::permit(cx.manager, forward, &scratch.request, asks_for_upgrade) {
+        Permission::NotAsked if is_empty(framing.body) => {
+            info.request_duration = Some(Duration::ZERO);
+            deadlines.request = None;
+        }
+        Permission::NotAsked => {}
+        Permission::Granted(upgraded) => {
+            cx.http.downstream_cx_upgrades_total.inc();
+            _upgrade = Some(InFlight::begin(&cx.http.downstream_cx_upgrades_active));
+            cx.upgraded = Some(upgraded);
+            body = BodyLength::UntilClose;
+        }
+        Permission::Refused => {
+            cx.http.downstream_rq_ws_on_non_ws_route.inc();
+            name_cluster(cx, scratch, info, routed);
+            return Forwarded::Reply(LocalReply::empty(403, "upgrade_failed").closing());
+        }
+    }
     if !cx.manager.filters.is_idle(routed.map(filters::overrides)) {
         let mut passed = Passed::default();
-        let passage = filters::pass(cx, down, scratch, info, routed, framing.body, &mut deadlines, &mut passed).await;
+        let passage = filters::pass(cx, down, scratch, info, routed, body, &mut deadlines, &mut passed).await;
         cx.filters = passed;
-        if !matches!(passage, Passage::Continue)
-            && let Some(cluster) = routed.and_then(|routed| forward::cluster_of(cx, routed, &scratch.request))
-        {
-            // The log names the cluster that the request would have gone to.
-            info.cluster = Some(&cluster.cluster.config.name);
+        if !matches!(passage, Passage::Continue) {
+            name_cluster(cx, scratch, info, routed);
         }
         match passage {
             Passage::Continue => {}
@@ -242,7 +262,7 @@ async fn answer<'v>(
     }
     cx.http.rq_total.inc();
     match (routed, secure) {
-        (Some(routed), _) => act(cx, down, scratch, info, routed, framing, deadlines).await,
+        (Some(routed), _) => act(cx, down, scratch, info, routed, framing, body, deadlines).await,
         (None, Some(_)) => {
             cx.http.rq_direct_response.inc();
             let location = redirect::to_tls(&scratch.request);
@@ -252,6 +272,13 @@ async fn answer<'v>(
             cx.http.no_route.inc();
             Forwarded::Reply(LocalReply::empty(404, "route_not_found").flagged(Flag::NoRouteFound))
         }
+    }
+}
+
+/// The log names the cluster that a request would have gone to.
+fn name_cluster<'v>(cx: &Cx<'v>, scratch: &Scratch, info: &mut StreamInfo<'v>, routed: Option<&Routed<'v>>) {
+    if let Some(cluster) = routed.and_then(|routed| forward::cluster_of(cx, routed, &scratch.request)) {
+        info.cluster = Some(&cluster.cluster.config.name);
     }
 }
 
@@ -292,6 +319,7 @@ async fn act<'v>(
     info: &mut StreamInfo<'v>,
     routed: &Routed<'v>,
     framing: &RequestFraming,
+    body: BodyLength,
     deadlines: Deadlines,
 ) -> Forwarded {
     match &routed.route.action {
@@ -315,7 +343,7 @@ async fn act<'v>(
                 scratch.request.remove_known(Known::Expect);
                 scratch.to_client.bytes.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
             }
-            forward::forward(cx, down, scratch, info, routed, route, framing.body, deadlines).await
+            forward::forward(cx, down, scratch, info, routed, route, body, deadlines).await
         }
     }
 }
@@ -397,7 +425,7 @@ pub(crate) fn finish_response_head(cx: &Cx<'_>, scratch: &mut Scratch) {
     let response = &mut scratch.response;
     cx.filters.change_response(response);
     response.set_version(scratch.request.version());
-    response.remove_response_connection_headers(false);
+    response.remove_response_connection_headers(response.status() == 101);
     if !response.contains(Known::Date) {
         cx.worker.with_date(|date| response.append_known(Known::Date, date));
     }
@@ -448,6 +476,11 @@ async fn reply_locally<'v>(
         && routed.virtual_host.include_attempt_count_in_response
     {
         scratch.response.set_in_place(Known::XEnvoyAttemptCount, number(info.attempts.into(), &mut [0; 20]));
+    }
+    if let Some(upstream) = &reply.upstream {
+        for (name, value) in upstream.fields() {
+            scratch.response.append_text(name, value);
+        }
     }
     // Envoy's header mutations do not see the code of its own replies.
     info.response_code = scratch.response.status();

@@ -20,6 +20,7 @@ use super::reply::LocalReply;
 use super::router::select::Routed;
 use super::stream_info::StreamInfo;
 use crate::snapshot::filter::{FilterSettings, Overrides};
+use crate::stats::InFlight;
 
 pub(crate) use pace::Pace;
 
@@ -50,7 +51,7 @@ pub(crate) struct Passed<'v> {
 enum Step<'v> {
     Cors(cors::Answer<'v>),
     #[expect(dead_code, reason = "it counts the request as one with a fault until it is dropped")]
-    Fault(fault::Active<'v>),
+    Fault(InFlight<'v>),
     Pace(Pace),
 }
 

@@ -6,7 +6,7 @@ use super::head::{Head, Known};
 use super::stream_info::Flag;
 
 /// An answer of the proxy's own: status, body, flag and details as Envoy gives them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct LocalReply {
     /// HTTP status.
     pub(crate) status: u16,
@@ -25,6 +25,8 @@ pub(crate) struct LocalReply {
     pub(crate) flag: Option<Flag>,
     /// Headers besides `content-length`, `content-type`, `date` and `server`.
     pub(crate) headers: Vec<(Known, Vec<u8>)>,
+    /// The response of an upstream of which it keeps the lines.
+    pub(crate) upstream: Option<Box<Head>>,
     /// The connection closes after it.
     pub(crate) close: bool,
 }
@@ -50,6 +52,7 @@ impl LocalReply {
             by_router: true,
             flag: None,
             headers: Vec::new(),
+            upstream: None,
             close: false,
         }
     }

@@ -52,7 +52,8 @@ impl Output {
         std::mem::take(&mut self.written)
     }
 
-    fn has_room(&self) -> bool {
+    /// Whether more may be added.
+    pub(crate) fn has_room(&self) -> bool {
         self.bytes.len() - self.sent < HIGH_WATER
     }
 
@@ -124,6 +125,12 @@ impl RequestBody {
                 None => Replay::Off,
             },
         }
+    }
+
+    /// The bytes behind a request for an upgrade: they wait in the client's buffer until the upstream has agreed, and are
+    /// no body of the request.
+    pub(crate) fn held() -> Self {
+        Self { framing: BodyLength::UntilClose, ..Self::new(BodyLength::Empty, None) }
     }
 
     /// Copies what is sent from now on.

@@ -14,7 +14,7 @@ use lateen_xds::envoy::extensions::filters::network::http_connection_manager::v3
 use super::fields::{duration, limit, unpack};
 use super::filter::{self, ChainFilter, FilterChain, FilterKind};
 use super::format::{Format, JsonFormat};
-use super::route::RouteConfig;
+use super::route::{RouteConfig, Upgrade};
 use super::{ClusterNames, Invalid};
 use crate::http::h1::Limits;
 
@@ -160,6 +160,8 @@ pub struct HttpConnectionManager {
     pub proxy_100_continue: bool,
     /// `scheme_header_transformation.scheme_to_overwrite`.
     pub scheme_to_overwrite: Option<Box<[u8]>>,
+    /// `upgrade_configs`.
+    pub upgrades: Vec<Upgrade>,
     /// The filters before the router.
     pub filters: FilterChain,
     /// What becomes of `x-forwarded-client-cert`.
@@ -259,6 +261,7 @@ impl HttpConnectionManager {
                 Ok(fields::ForwardClientCertDetails::AlwaysForwardOnly) => ClientCert::Keep,
                 _ => ClientCert::Remove,
             },
+            upgrades: upgrades(message)?,
             filters: chain,
             suppress_envoy_headers: router.suppress_envoy_headers,
             stream_idle_timeout: Some(stream_idle).filter(|timeout| !timeout.is_zero()),
@@ -335,6 +338,23 @@ fn filters(
     let router = router
         .ok_or_else(|| Invalid::at("http_filters", "the last filter must be envoy.filters.http.router".into()))?;
     Ok((FilterChain::new(chain), router))
+}
+
+fn upgrades(message: &hcm_v3::HttpConnectionManager) -> Result<Vec<Upgrade>, Invalid> {
+    let mut upgrades: Vec<Upgrade> = Vec::new();
+    for (index, upgrade) in message.upgrade_configs.iter().enumerate() {
+        let path = |field: &str| format!("upgrade_configs[{index}].{field}");
+        let kind: Box<str> = upgrade.upgrade_type.to_ascii_lowercase().into();
+        if upgrades.iter().any(|known| known.kind == kind) {
+            let message = format!("multiple upgrade configs with the name: '{}'", upgrade.upgrade_type);
+            return Err(Invalid::at(path("upgrade_type"), message));
+        }
+        if !upgrade.filters.is_empty() {
+            return Err(Invalid::at(path("filters"), "filters of an upgrade are not supported".into()));
+        }
+        upgrades.push(Upgrade { kind, enabled: upgrade.enabled.unwrap_or(true), connect: false });
+    }
+    Ok(upgrades)
 }
 
 fn internal_ranges(message: &hcm_v3::HttpConnectionManager) -> Result<Vec<(IpAddr, u8)>, Invalid> {

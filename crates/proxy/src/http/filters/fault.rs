@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use lateen_telemetry::Gauge;
 
 use super::{Pace, Passed, Step};
 use crate::http::exchange::Cx;
@@ -12,19 +11,7 @@ use crate::http::reply::LocalReply;
 use crate::http::stream_info::{Flag, StreamInfo};
 use crate::snapshot::filter::{Abort, AbortStatus, Delay, DelayTime, Fault, RateLimit, Throughput};
 use crate::snapshot::matcher::Fraction;
-use crate::stats::FaultCounters;
-
-/// A request that has a fault, until its end.
-#[derive(Debug)]
-pub(super) struct Active<'v> {
-    gauge: &'v Gauge,
-}
-
-impl Drop for Active<'_> {
-    fn drop(&mut self) {
-        self.gauge.dec();
-    }
-}
+use crate::stats::{FaultCounters, InFlight};
 
 /// What is to happen to a request first.
 pub(super) enum First {
@@ -114,8 +101,7 @@ impl<'a, 'v> Injector<'a, 'v> {
             self.counters.faults_overflow.inc();
             return false;
         }
-        self.counters.active_faults.inc();
-        passed.steps.push(Step::Fault(Active { gauge: &self.counters.active_faults }));
+        passed.steps.push(Step::Fault(InFlight::begin(&self.counters.active_faults)));
         self.active = true;
         true
     }

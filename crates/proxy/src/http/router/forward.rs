@@ -2,6 +2,7 @@
 
 mod attempt;
 mod respond;
+mod tunnel;
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -63,10 +64,13 @@ pub(crate) async fn forward<'v>(
     let counters = cluster.counters();
     let mut retries = Retries::new(route.retry.as_deref(), &mut scratch.request);
     let limit = route.request_buffer_limit.map_or(REPLAY_LIMIT, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-    let mut body = RequestBody::new(body, retries.may_retry().then_some(limit));
+    let mut body = match cx.upgraded {
+        Some(_) => RequestBody::held(),
+        None => RequestBody::new(body, retries.may_retry().then_some(limit)),
+    };
     let timeouts = Timeouts::take(&mut scratch.request, route, cx.manager.max_stream_duration, cx.internal);
     deadlines.timeouts = timeouts;
-    if body.finished {
+    if body.finished && cx.upgraded.is_none() {
         // A filter may have held the request back: the router's clock starts when the request comes to it.
         let held = info.flags.contains(Flag::DelayInjected);
         deadlines.request_complete(if held { Instant::now() } else { info.started });
@@ -77,7 +81,7 @@ pub(crate) async fn forward<'v>(
     loop {
         info.attempts += 1;
         attempt_headers(cx, scratch, info, routed, route, &deadlines, retried_late);
-        if info.attempts == 1 && !route.mirrors.is_empty() {
+        if info.attempts == 1 && !route.mirrors.is_empty() && cx.upgraded.is_none() {
             body.copy_to(mirror::start(cx, route, &scratch.request, body.framing(), timeouts.all));
         }
         let context = PickContext { tried: &tried, reselections: retries.reselections(info.attempts) };

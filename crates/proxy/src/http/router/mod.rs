@@ -8,3 +8,4 @@ pub(crate) mod retry;
 pub mod rewrite;
 pub mod select;
 pub(crate) mod timeouts;
+pub(crate) mod upgrade;

@@ -5,16 +5,17 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Instant;
 
-use lateen_telemetry::Gauge;
-
+use super::tunnel;
 use crate::http::connection::Downstream;
 use crate::http::deadlines::{Deadlines, Late};
 use crate::http::exchange::{self, Cx, Scratch};
 use crate::http::h1::{self, BodyLength, ResponseFraming};
 use crate::http::reply::LocalReply;
 use crate::http::router::retry::{self, Reset};
+use crate::http::router::upgrade::Upgraded;
 use crate::http::stream_info::{Flag, StreamInfo};
 use crate::http::transfer::{Event, HEAD_READ, RequestBody, Transfer};
+use crate::stats::InFlight;
 use crate::upstream::{ConnectError, RESPONSE_LIMITS, UpstreamConnection, WorkerCluster, WorkerHost};
 
 /// More interim responses (1xx) than this before the response proper are refused.
@@ -104,6 +105,11 @@ pub(super) async fn attempt<'v>(
     let counters = cluster.counters();
     up.count.begin_request();
     info.upstream_local = Some(up.local);
+    if cx.upgraded == Some(Upgraded::Tunnel) {
+        // The upstream is not asked: being there is its agreement.
+        scratch.to_upstream.clear();
+        return Attempt::Response(tunnel::agree(scratch));
+    }
     let Some(replay) = body.replay() else {
         return Attempt::Reset(Reset::plain(retry::ResetKind::Termination));
     };
@@ -181,22 +187,6 @@ pub(super) async fn attempt<'v>(
                 }
             }
         }
-    }
-}
-
-/// Raises a gauge until it is dropped.
-struct InFlight<'a>(&'a Gauge);
-
-impl<'a> InFlight<'a> {
-    fn begin(gauge: &'a Gauge) -> Self {
-        gauge.inc();
-        Self(gauge)
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Instant;
 
+use super::tunnel::tunnel;
 use super::{Forwarded, downstream_gone, number};
 use crate::http::connection::Downstream;
 use crate::http::deadlines::{Deadlines, Late};
@@ -13,7 +14,9 @@ use crate::http::exchange::{self, Cx, Scratch};
 use crate::http::filters::Pace;
 use crate::http::h1::{self, BodyLength, ResponseFraming};
 use crate::http::head::Known;
+use crate::http::reply::LocalReply;
 use crate::http::router::select::Routed;
+use crate::http::router::upgrade::Upgraded;
 use crate::http::stream_info::{Flag, StreamInfo};
 use crate::http::transfer::{Event, Output, RequestBody, ResponseBody, Transfer, body_read_size};
 use crate::upstream::{ActiveRequest, UpstreamConnection, WorkerCluster, WorkerHost};
@@ -46,6 +49,15 @@ pub(super) async fn respond<'v>(
     let status = scratch.response.status();
     let outcome = if status >= 500 { &host.endpoint.state.errors } else { &host.endpoint.state.successes };
     outcome.fetch_add(1, Ordering::Relaxed);
+    if cx.upgraded == Some(Upgraded::WebSocket) && status != 101 && status < 400 {
+        // Neither an agreement nor an error: what follows is no answer to the handshake.
+        let mut head = Box::new(std::mem::take(&mut scratch.response));
+        head.remove_known(Known::ContentLength);
+        head.remove_response_connection_headers(false);
+        let reply = LocalReply::empty(status, "websocket_handshake_unsuccessful").closing();
+        return Forwarded::Reply(LocalReply { upstream: Some(head), ..reply });
+    }
+    let agreed = cx.upgraded.is_some_and(|upgraded| upgraded.is_agreed(status));
     counters.count_response(status, cx.internal);
     info.details = Some(Cow::Borrowed("via_upstream"));
     info.response_code = status;
@@ -57,8 +69,8 @@ pub(super) async fn respond<'v>(
         BodyLength::Empty if head_request && !scratch.response.contains(Known::ContentLength) => BodyLength::Chunked,
         other => other,
     };
-    let close = cx.closing();
-    if !cx.manager.suppress_envoy_headers {
+    let close = cx.closing() || cx.upgraded.is_some();
+    if !cx.manager.suppress_envoy_headers && cx.upgraded.is_none() {
         let elapsed = u64::try_from(since_request.as_millis()).unwrap_or(u64::MAX);
         let mut space = [0; 20];
         scratch.response.set_in_place(Known::XEnvoyUpstreamServiceTime, number(elapsed, &mut space));
@@ -69,6 +81,12 @@ pub(super) async fn respond<'v>(
         scratch.response.set_in_place(Known::XEnvoyAttemptCount, number(info.attempts.into(), &mut space));
     }
     exchange::finish_response_head(cx, scratch);
+    if agreed {
+        h1::write_response_head(&scratch.response, BodyLength::UntilClose, false, &mut scratch.to_client.bytes);
+        deadlines.request = None;
+        let ends_clean = cx.upgraded == Some(Upgraded::Tunnel);
+        return tunnel(cx, down, scratch, info, cluster, up, deadlines, ends_clean).await;
+    }
     let mut response = ResponseBody::new(framing.body, to);
     let mut pace = cx.filters.pace();
     h1::write_response_head(&scratch.response, to, close, &mut scratch.to_client.bytes);
@@ -184,7 +202,12 @@ fn broken_off(info: &mut StreamInfo<'_>, sent: u64, protocol: bool) -> Forwarded
 }
 
 /// A timeout passed after the response had begun.
-fn broken_off_late(cx: &Cx<'_>, cluster: &WorkerCluster, info: &mut StreamInfo<'_>, late: Late) -> Forwarded {
+pub(super) fn broken_off_late(
+    cx: &Cx<'_>,
+    cluster: &WorkerCluster,
+    info: &mut StreamInfo<'_>,
+    late: Late,
+) -> Forwarded {
     let counters = cluster.counters();
     let reply = exchange::late_reply(cx, late, true);
     let (flag, details) = match late {
