@@ -183,6 +183,10 @@ async fn serve(stream: TcpStream, backend: String, connection: u64, records: Arc
         {
             return;
         }
+        if let Some(protocol) = &behaviour.upgrade {
+            let received = Received { backend, connection, head, framing: Framing::None, body: Body::default() };
+            return change_protocol(&mut reader, &mut write, protocol, received, &records).await;
+        }
         let framing = head.request_framing();
         let mut received = Received { backend: backend.clone(), connection, head, framing, body: Body::default() };
         let reusable = if behaviour.early {
@@ -202,6 +206,27 @@ async fn serve(stream: TcpStream, backend: String, connection: u64, records: Arc
             return;
         }
     }
+}
+
+/// Agrees to another protocol, in which every byte comes back and a full stop is the end.
+async fn change_protocol(
+    reader: &mut WireReader<OwnedReadHalf>,
+    write: &mut OwnedWriteHalf,
+    protocol: &str,
+    received: Received,
+    records: &Records,
+) {
+    let place = records.push(received);
+    let head = format!("HTTP/1.1 101 Answer\r\nconnection: Upgrade\r\nupgrade: {protocol}\r\n\r\n");
+    let mut open = write.write_all(head.as_bytes()).await.is_ok();
+    let mut body = Body::default();
+    while open {
+        let byte = reader.read_bytes(1).await;
+        open = !byte.is_empty() && write.write_all(&byte).await.is_ok() && byte != b".";
+        body.bytes.extend_from_slice(&byte);
+    }
+    records.complete(place, body);
+    let _ = write.shutdown().await;
 }
 
 fn target_of(head: &Head) -> &str {

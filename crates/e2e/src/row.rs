@@ -38,6 +38,8 @@ pub struct Exchange {
     pub pieces: Option<usize>,
     /// The client closes after this time without waiting for the response.
     pub leave: Option<Duration>,
+    /// What the client sends once the response has agreed to another protocol; as many bytes are awaited.
+    pub tunnel: Option<Vec<u8>>,
     /// Expected response.
     pub response: ExpectedResponse,
     /// Expected request at the backend.
@@ -183,6 +185,7 @@ pub fn parse(line: u32, cells: Cells<'_>) -> Result<Row, String> {
             pipelined: *joint == Joint::And,
             pieces: draft.pieces,
             leave: draft.leave,
+            tunnel: draft.tunnel.clone(),
             method: draft.method.clone(),
             bytes: draft.render(line)?,
             response: parse_response(&group(&responses))?,
@@ -248,6 +251,7 @@ struct Draft {
     trailers: Vec<(String, String)>,
     pieces: Option<usize>,
     leave: Option<Duration>,
+    tunnel: Option<Vec<u8>>,
 }
 
 impl Draft {
@@ -292,6 +296,7 @@ impl Draft {
             "version" => self.version = Some(value.to_owned()),
             "target" => self.target = value.to_owned(),
             "pieces" => self.pieces = Some(count()?.max(1)),
+            "tunnel" => self.tunnel = Some(unescape(value)?),
             "leave" => self.leave = Some(parse_duration(value).ok_or("expected a duration")?),
             "port" => row.port = Some(value.parse().map_err(|_| "expected a port")?),
             "times" => row.times = value.parse().map_err(|_| "expected a number")?,

@@ -49,6 +49,7 @@ pages! {
     page_32_mirroring = "32-mirroring",
     page_33_timeouts = "33-timeouts",
     page_34_retries = "34-retries",
+    page_35_upgrades = "35-upgrades",
 }
 
 #[test]

@@ -237,6 +237,10 @@ async fn answer<'v>(
             cx.upgraded = Some(upgraded);
             body = BodyLength::UntilClose;
         }
+        Permission::Refused if routed.is_none() && secure.is_none() => {
+            cx.http.rq_total.inc();
+            return Forwarded::Reply(no_route(cx).closing());
+        }
         Permission::Refused => {
             cx.http.downstream_rq_ws_on_non_ws_route.inc();
             name_cluster(cx, scratch, info, routed);
@@ -268,11 +272,13 @@ async fn answer<'v>(
             let location = redirect::to_tls(&scratch.request);
             Forwarded::Reply(LocalReply::empty(301, "direct_response").with_header(Known::Location, location))
         }
-        (None, None) => {
-            cx.http.no_route.inc();
-            Forwarded::Reply(LocalReply::empty(404, "route_not_found").flagged(Flag::NoRouteFound))
-        }
+        (None, None) => Forwarded::Reply(no_route(cx)),
     }
+}
+
+fn no_route(cx: &Cx<'_>) -> LocalReply {
+    cx.http.no_route.inc();
+    LocalReply::empty(404, "route_not_found").flagged(Flag::NoRouteFound)
 }
 
 /// The log names the cluster that a request would have gone to.

@@ -93,7 +93,7 @@ pub(crate) struct RequestBody {
     replay: Replay,
     /// Mirrors that get the same.
     copies: Option<Copies>,
-    /// Mirrors that were given up because they did not keep up, and are not counted yet.
+    /// Copies for retries and mirrors that were given up because they became too large, and are not counted yet.
     pub(crate) given_up: u64,
 }
 
@@ -194,6 +194,7 @@ impl RequestBody {
             let new = &output.bytes[before..];
             if bytes.len() + new.len() > *limit {
                 self.replay = Replay::Overflown;
+                self.given_up += 1;
             } else {
                 bytes.extend_from_slice(new);
             }

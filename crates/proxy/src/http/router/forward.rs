@@ -70,7 +70,8 @@ pub(crate) async fn forward<'v>(
     };
     let timeouts = Timeouts::take(&mut scratch.request, route, cx.manager.max_stream_duration, cx.internal);
     deadlines.timeouts = timeouts;
-    if body.finished && cx.upgraded.is_none() {
+    // A request for an upgrade is never complete; for the timeouts it counts as if it were.
+    if body.finished {
         // A filter may have held the request back: the router's clock starts when the request comes to it.
         let held = info.flags.contains(Flag::DelayInjected);
         deadlines.request_complete(if held { Instant::now() } else { info.started });
@@ -115,10 +116,8 @@ pub(crate) async fn forward<'v>(
             }
             _ => false,
         };
-        if wants_retry {
-            if body.replay().is_none() {
-                counters.retry_or_shadow_abandoned.inc();
-            } else if retries.is_exhausted() {
+        if wants_retry && body.replay().is_some() {
+            if retries.is_exhausted() {
                 counters.upstream_rq_retry_limit_exceeded.inc();
                 info.flags.raise(Flag::UpstreamRetryLimitExceeded);
             } else {
@@ -171,7 +170,9 @@ pub(crate) async fn forward<'v>(
             }
             (Attempt::Reset(reset), _) => {
                 let reply = reset_reply(reset, info, timeouts.alternative_response);
-                take_rest(down, scratch, info, &mut body).await;
+                if cx.upgraded.is_none() {
+                    take_rest(down, scratch, info, &mut body).await;
+                }
                 answered_locally(cx, cluster, reply)
             }
             (Attempt::Timeout(reply), _) => answered_locally(cx, cluster, reply),

@@ -133,6 +133,7 @@ pub(super) async fn attempt<'v>(
                 let now = Instant::now();
                 info.request_duration = Some(now - info.started);
                 deadlines.request_complete(now);
+                counters.retry_or_shadow_abandoned.add(std::mem::take(&mut body.given_up));
                 deadlines.touch(now);
                 continue;
             }

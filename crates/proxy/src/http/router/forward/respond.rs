@@ -53,6 +53,7 @@ pub(super) async fn respond<'v>(
         // Neither an agreement nor an error: what follows is no answer to the handshake.
         let mut head = Box::new(std::mem::take(&mut scratch.response));
         head.remove_known(Known::ContentLength);
+        head.remove_known(Known::ContentType);
         head.remove_response_connection_headers(false);
         let reply = LocalReply::empty(status, "websocket_handshake_unsuccessful").closing();
         return Forwarded::Reply(LocalReply { upstream: Some(head), ..reply });
@@ -83,7 +84,7 @@ pub(super) async fn respond<'v>(
     exchange::finish_response_head(cx, scratch);
     if agreed {
         h1::write_response_head(&scratch.response, BodyLength::UntilClose, false, &mut scratch.to_client.bytes);
-        deadlines.request = None;
+        (deadlines.request, deadlines.route) = (None, None);
         let ends_clean = cx.upgraded == Some(Upgraded::Tunnel);
         return tunnel(cx, down, scratch, info, cluster, up, deadlines, ends_clean).await;
     }

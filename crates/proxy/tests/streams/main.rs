@@ -1,0 +1,9 @@
+//! What happens to single streams: faults, mirrors, upgrades and times, on a whole data plane on loopback.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot set its scene has failed")]
+
+mod faults;
+mod mirrors;
+mod support;
+mod times;
+mod upgrades;
