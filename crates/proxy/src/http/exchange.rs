@@ -464,7 +464,7 @@ async fn reply_locally<'v>(
     scratch: &mut Scratch,
     info: &mut StreamInfo<'v>,
     routed: Option<&Routed<'v>>,
-    reply: LocalReply,
+    mut reply: LocalReply,
     keep_alive: bool,
 ) -> After {
     if let Some(flag) = reply.flag {
@@ -489,8 +489,13 @@ async fn reply_locally<'v>(
         }
     }
     // Envoy's header mutations do not see the code of its own replies.
-    info.response_code = scratch.response.status();
+    if let Some(config) = cx.manager.local_replies.as_deref().filter(|_| !reply.bare) {
+        let random = cx.worker.rng.borrow_mut().u64(..);
+        info.response_code = reply.status;
+        reply.rewrite(config, scratch, info, random);
+    }
     let body_length = reply.complete_head(&scratch.request, &mut scratch.response).len();
+    info.response_code = scratch.response.status();
     finish_response_head(cx, scratch);
     let close = reply.close || !keep_alive || cx.closing();
     let head_request = scratch.request.method() == b"HEAD";
@@ -531,7 +536,17 @@ fn finish(cx: &Cx<'_>, down: &mut Downstream, scratch: &mut Scratch, info: &mut 
     cx.http.downstream_rq_time.record_ms(duration);
     down.count.end_request(info.flags.contains(Flag::DownstreamConnectionTermination));
     for log in &cx.manager.access_logs {
-        let context = FormatContext { request: &scratch.request, response: Some(&scratch.response), stream: &*info };
+        let context = FormatContext {
+            request: &scratch.request,
+            response: Some(&scratch.response),
+            stream: &*info,
+            local_reply: b"",
+        };
+        if let Some(filter) = &log.filter
+            && !filter.includes(&context, cx.worker.rng.borrow_mut().u64(..))
+        {
+            continue;
+        }
         cx.worker.logs.append(&log.path, |line| match &log.format {
             LogFormat::Text(format) => format.render(&context, Empty::Dash, line),
             LogFormat::Json(format) => format.render(&context, line),

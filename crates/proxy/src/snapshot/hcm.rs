@@ -14,6 +14,8 @@ use lateen_xds::envoy::extensions::filters::network::http_connection_manager::v3
 use super::fields::{duration, limit, unpack};
 use super::filter::{self, ChainFilter, FilterChain, FilterKind};
 use super::format::{Format, JsonFormat};
+use super::local_reply::LocalReplies;
+use super::log_filter::LogFilter;
 use super::route::{RouteConfig, Upgrade};
 use super::{ClusterNames, Invalid};
 use crate::http::h1::Limits;
@@ -113,6 +115,8 @@ pub struct AccessLog {
     pub path: Arc<str>,
     /// The line.
     pub format: LogFormat,
+    /// Which streams are logged; `None` is all.
+    pub filter: Option<LogFilter>,
 }
 
 /// The settings of an HTTP connection manager.
@@ -184,6 +188,8 @@ pub struct HttpConnectionManager {
     pub max_requests_per_connection: Option<u32>,
     /// `drain_timeout`.
     pub drain_timeout: Duration,
+    /// `local_reply_config`.
+    pub local_replies: Option<Box<LocalReplies>>,
     /// Access logs.
     pub access_logs: Vec<AccessLog>,
 }
@@ -282,6 +288,12 @@ impl HttpConnectionManager {
             drain_timeout: match &message.drain_timeout {
                 Some(timeout) => duration(timeout, "drain_timeout")?,
                 None => DEFAULT_DRAIN,
+            },
+            local_replies: match &message.local_reply_config {
+                Some(config) => {
+                    LocalReplies::build(config).map_err(|invalid| invalid.under("local_reply_config"))?.map(Box::new)
+                }
+                None => None,
             },
             access_logs: access_logs(&message.access_log)?,
         })
@@ -394,9 +406,8 @@ fn access_logs(messages: &[accesslog_v3::AccessLog]) -> Result<Vec<AccessLog>, I
 
 fn access_log(message: &accesslog_v3::AccessLog) -> Result<AccessLog, Invalid> {
     use accesslog_v3::access_log::ConfigType;
-    if message.filter.is_some() {
-        return Err(Invalid::at("filter", "access log filters are not supported yet".into()));
-    }
+    let filter =
+        message.filter.as_ref().map(LogFilter::build).transpose().map_err(|invalid| invalid.under("filter"))?;
     let Some(ConfigType::TypedConfig(config)) = &message.config_type else {
         return Err(Invalid::at("typed_config", format!("access log `{}` has no typed_config", message.name)));
     };
@@ -404,7 +415,7 @@ fn access_log(message: &accesslog_v3::AccessLog) -> Result<AccessLog, Invalid> {
         FILE_LOG => {
             let file: file_v3::FileAccessLog = unpack(config, "typed_config")?;
             let format = log_format(file.access_log_format.as_ref()).map_err(|i| i.under("typed_config"))?;
-            Ok(AccessLog { path: file.path.as_str().into(), format })
+            Ok(AccessLog { path: file.path.as_str().into(), format, filter })
         }
         STDOUT_LOG => {
             use stream_v3::stdout_access_log::AccessLogFormat;
@@ -413,7 +424,8 @@ fn access_log(message: &accesslog_v3::AccessLog) -> Result<AccessLog, Invalid> {
                 Some(AccessLogFormat::LogFormat(format)) => substitution_format(format),
                 None => text_format(DEFAULT_FORMAT).map(LogFormat::Text),
             };
-            Ok(AccessLog { path: "/dev/stdout".into(), format: format.map_err(|i| i.under("typed_config"))? })
+            let format = format.map_err(|i| i.under("typed_config"))?;
+            Ok(AccessLog { path: "/dev/stdout".into(), format, filter })
         }
         other => Err(Invalid::at("typed_config", format!("access logger {other} is not supported yet"))),
     }
@@ -431,7 +443,7 @@ fn log_format(message: Option<&file_v3::file_access_log::AccessLogFormat>) -> Re
     }
 }
 
-fn substitution_format(message: &core_v3::SubstitutionFormatString) -> Result<LogFormat, Invalid> {
+pub(super) fn substitution_format(message: &core_v3::SubstitutionFormatString) -> Result<LogFormat, Invalid> {
     use core_v3::substitution_format_string::Format as Shape;
     let omit = message.omit_empty_values;
     let text = |text: &str| Ok(LogFormat::Text(text_format(text)?.omitting_empty(omit)));

@@ -16,6 +16,8 @@ pub mod hcm;
 pub mod header_mutation;
 pub mod limitation;
 pub mod listener;
+pub mod local_reply;
+pub mod log_filter;
 pub mod matcher;
 pub mod regex;
 pub mod route;

@@ -445,7 +445,7 @@ fn require_tls(value: i32) -> Result<RequireTls, Invalid> {
 }
 
 /// A text of a data source that lies in the message itself.
-fn inline_bytes(source: &core_v3::DataSource) -> Result<&[u8], Invalid> {
+pub(super) fn inline_bytes(source: &core_v3::DataSource) -> Result<&[u8], Invalid> {
     use core_v3::data_source::Specifier;
     match &source.specifier {
         None => Ok(b""),

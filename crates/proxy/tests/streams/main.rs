@@ -4,6 +4,7 @@
 
 mod faults;
 mod mirrors;
+mod replies;
 mod support;
 mod times;
 mod upgrades;

@@ -53,7 +53,6 @@ pub(super) async fn respond<'v>(
         // Neither an agreement nor an error: what follows is no answer to the handshake.
         let mut head = Box::new(std::mem::take(&mut scratch.response));
         head.remove_known(Known::ContentLength);
-        head.remove_known(Known::ContentType);
         head.remove_response_connection_headers(false);
         let reply = LocalReply::empty(status, "websocket_handshake_unsuccessful").closing();
         return Forwarded::Reply(LocalReply { upstream: Some(head), ..reply });
