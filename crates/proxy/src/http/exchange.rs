@@ -10,8 +10,8 @@ use super::filters::{self, Passage, Passed};
 use super::h1::{self, BodyLength, RequestFraming};
 use super::head::{Head, Known, Version};
 use super::ingress;
-use super::reply::LocalReply;
-use super::router::forward::{self, Forwarded, number};
+use super::reply::{self, LocalReply};
+use super::router::forward::{self, Forwarded};
 use super::router::select::{self, Routed, Selection};
 use super::router::timeouts::{self, Timeouts};
 use super::router::upgrade::{self, Permission, Upgraded};
@@ -130,7 +130,7 @@ pub(crate) async fn run(
             down.count.begin_request();
             cx.http.downstream_rq_response_before_rq_complete.inc();
             cx.http.downstream_rq_rx_reset.inc();
-            let after = reply_locally(&cx, down, scratch, &mut info, None, reply, false).await;
+            let after = reply::send(&cx, down, scratch, &mut info, None, reply, false).await;
             finish(&cx, down, scratch, &mut info);
             return after;
         }
@@ -175,7 +175,7 @@ pub(crate) async fn run(
                 cx.http.downstream_rq_response_before_rq_complete.inc();
                 cx.http.downstream_rq_rx_reset.inc();
             }
-            reply_locally(&cx, down, scratch, &mut info, routed.as_ref(), reply, complete).await
+            reply::send(&cx, down, scratch, &mut info, routed.as_ref(), reply, complete).await
         }
         Forwarded::Sent { close } if close || cx.last => After::Close,
         Forwarded::Sent { .. } => After::KeepAlive,
@@ -318,6 +318,7 @@ pub(crate) fn late_reply(cx: &Cx<'_>, late: Late, request_complete: bool) -> Loc
 }
 
 /// Does what the selected route says.
+#[expect(clippy::too_many_arguments, reason = "it touches the whole of the exchange; a struct would only hide it")]
 async fn act<'v>(
     cx: &Cx<'v>,
     down: &mut Downstream,
@@ -455,74 +456,6 @@ pub(crate) fn finish_response_head(cx: &Cx<'_>, scratch: &mut Scratch) {
     {
         response.set_in_place(Known::XRequestId, id);
     }
-}
-
-/// Sends a reply of the proxy's own.
-async fn reply_locally<'v>(
-    cx: &Cx<'v>,
-    down: &mut Downstream,
-    scratch: &mut Scratch,
-    info: &mut StreamInfo<'v>,
-    routed: Option<&Routed<'v>>,
-    mut reply: LocalReply,
-    keep_alive: bool,
-) -> After {
-    if let Some(flag) = reply.flag {
-        info.flags.raise(flag);
-    }
-    info.details = Some(reply.details.clone());
-    reply.begin_head(&scratch.request, &mut scratch.response);
-    let routed = routed.filter(|_| !reply.bare);
-    if let Some(routed) = routed {
-        routed.mutate_response(&scratch.request, &mut scratch.response, info, &mut scratch.text);
-    }
-    if info.attempts > 0
-        && reply.by_router
-        && let Some(routed) = routed
-        && routed.virtual_host.include_attempt_count_in_response
-    {
-        scratch.response.set_in_place(Known::XEnvoyAttemptCount, number(info.attempts.into(), &mut [0; 20]));
-    }
-    if let Some(upstream) = &reply.upstream {
-        for (name, value) in upstream.fields() {
-            scratch.response.append_text(name, value);
-        }
-    }
-    // Envoy's header mutations do not see the code of its own replies.
-    if let Some(config) = cx.manager.local_replies.as_deref().filter(|_| !reply.bare) {
-        let random = cx.worker.rng.borrow_mut().u64(..);
-        info.response_code = reply.status;
-        reply.rewrite(config, scratch, info, random);
-    }
-    let body_length = reply.complete_head(&scratch.request, &mut scratch.response).len();
-    info.response_code = scratch.response.status();
-    finish_response_head(cx, scratch);
-    let close = reply.close || !keep_alive || cx.closing();
-    let head_request = scratch.request.method() == b"HEAD";
-    let framing = match (body_length, head_request) {
-        // Envoy announces chunks in an answer to HEAD that has no length of its own.
-        (0, true) if scratch.response.status() >= 200 => BodyLength::Chunked,
-        (_, true) | (0, false) => BodyLength::Empty,
-        (length, false) => BodyLength::Fixed(length as u64),
-    };
-    h1::write_response_head(&scratch.response, framing, close, &mut scratch.to_client.bytes);
-    if body_length > 0 && !head_request {
-        scratch.to_client.bytes.extend_from_slice(&reply.body);
-        info.bytes_sent = body_length as u64;
-    }
-    let deadline = cx.manager.stream_idle_timeout.map(|timeout| Instant::now() + timeout);
-    let written = std::future::poll_fn(|poll| match scratch.to_client.poll_write(&mut down.stream, poll) {
-        std::task::Poll::Ready(written) => std::task::Poll::Ready(written.is_ok()),
-        std::task::Poll::Pending => down.alarm.poll(deadline, poll).map(|()| false),
-    });
-    let written = written.await;
-    down.count.sent += scratch.to_client.take_written();
-    if !written {
-        down.at_end = true;
-        down.count.closed_by_client();
-        return After::Close;
-    }
-    if close { After::Close } else { After::KeepAlive }
 }
 
 /// Counts and logs.

@@ -76,6 +76,7 @@ impl Passed<'_> {
 }
 
 /// Leads a request through the filters of its connection manager. `routed` is its route, if it has one.
+#[expect(clippy::too_many_arguments, reason = "it touches the whole of the exchange; a struct would only hide it")]
 pub(crate) async fn pass<'v>(
     cx: &Cx<'v>,
     down: &mut Downstream,

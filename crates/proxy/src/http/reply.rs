@@ -1,7 +1,10 @@
 //! Answers that the proxy gives itself.
 
+mod send;
+
 use std::borrow::Cow;
 
+pub(crate) use self::send::send;
 use super::exchange::Scratch;
 use super::head::{Head, Known};
 use super::stream_info::{Flag, StreamInfo};

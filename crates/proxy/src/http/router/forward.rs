@@ -45,6 +45,7 @@ pub(crate) enum Forwarded {
 }
 
 /// Forwards a request to the cluster of its route.
+#[expect(clippy::too_many_arguments, reason = "it touches the whole of the exchange; a struct would only hide it")]
 pub(crate) async fn forward<'v>(
     cx: &Cx<'v>,
     down: &mut Downstream,

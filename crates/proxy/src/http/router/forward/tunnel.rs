@@ -28,6 +28,7 @@ enum End {
 
 /// Carries bytes until one side closes. What the head of the response said is in the client's output already.
 /// With `ends_clean` the upstream's end is the regular end of the stream.
+#[expect(clippy::too_many_arguments, reason = "it touches the whole of the exchange; a struct would only hide it")]
 pub(super) async fn tunnel(
     cx: &Cx<'_>,
     down: &mut Downstream,
