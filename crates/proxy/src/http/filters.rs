@@ -20,6 +20,7 @@ use super::reply::LocalReply;
 use super::router::select::Routed;
 use super::stream_info::StreamInfo;
 use crate::snapshot::filter::{FilterSettings, Overrides};
+use crate::snapshot::route::Action;
 use crate::stats::InFlight;
 
 pub(crate) use pace::Pace;
@@ -87,9 +88,12 @@ pub(crate) async fn pass<'v>(
     deadlines: &mut Deadlines,
     passed: &mut Passed<'v>,
 ) -> Passage {
+    let forwards = routed.is_some_and(|routed| matches!(routed.route.action, Action::Forward(_)));
     for settings in cx.manager.filters.settings(routed.map(overrides)) {
         let passage = match settings {
-            FilterSettings::Cors(policy) => cors::request(cx, &scratch.request, policy, passed),
+            // As in Envoy a route that answers itself has no CORS.
+            FilterSettings::Cors(policy) if forwards => cors::request(cx, &scratch.request, policy, passed),
+            FilterSettings::Cors(_) => Passage::Continue,
             FilterSettings::Fault(fault) => {
                 let cluster = routed.and_then(|routed| routed.cluster).map(|cluster| &*cluster.name);
                 let mut injector = fault::Injector::new(cx, fault, &scratch.request);
