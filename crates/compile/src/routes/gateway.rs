@@ -8,7 +8,7 @@ use lateen_xds::envoy::config::route::v3::RouteConfiguration;
 use lateen_xds::{Origin, Resource};
 
 use super::Memory;
-use super::table::{self, CatchAll, CompiledRoute, Draft};
+use super::table::{self, CatchAll, CompiledRoute, Draft, Frame};
 use super::virtual_service::Listener;
 use crate::context::Context;
 use crate::gateway_ports::{GatewayPort, RouteGroup};
@@ -25,7 +25,7 @@ pub(crate) fn compile(
     let mut routes = BTreeMap::new();
     for group in ports.iter().flat_map(GatewayPort::route_groups) {
         let name: Arc<str> = group.name.as_str().into();
-        let table = memory.table(&name, key(cx, &group), |memory| compile_group(cx, &group, memory));
+        let table = memory.table(&name, key(cx, &group), |memory, spare| compile_group(cx, &group, memory, spare));
         routes.insert(name, table);
     }
     routes
@@ -50,14 +50,19 @@ struct Gathered {
     /// The VirtualServices whose routes these are, in order: equal lists are equal routes.
     sources: Vec<Source>,
     require_tls: bool,
-    routes: Vec<CompiledRoute>,
+    routes: Vec<Arc<[CompiledRoute]>>,
     origins: Vec<Arc<Origin>>,
 }
 
 /// A VirtualService as it is used by one Gateway: (name of the Gateway, address of the VirtualService).
 type Source = (Arc<str>, usize);
 
-fn compile_group(cx: &Context<'_>, group: &RouteGroup<'_>, memory: &mut Memory) -> Resource<RouteConfiguration> {
+fn compile_group(
+    cx: &Context<'_>,
+    group: &RouteGroup<'_>,
+    memory: &mut Memory,
+    spare: Option<table::Table>,
+) -> table::Table {
     let mut hosts: BTreeMap<String, Gathered> = BTreeMap::new();
     let mut compiled: BTreeMap<Source, Arc<[CompiledRoute]>> = BTreeMap::new();
     for (gateway, server) in &group.servers {
@@ -84,7 +89,7 @@ fn compile_group(cx: &Context<'_>, group: &RouteGroup<'_>, memory: &mut Memory) 
                 });
                 gathered.require_tls |= server.redirects_to_https();
                 gathered.sources.push(source.clone());
-                gathered.routes.extend(routes.iter().cloned());
+                gathered.routes.push(routes.clone());
                 if !gathered.origins.contains(&virtual_service.origin) {
                     gathered.origins.push(virtual_service.origin.clone());
                 }
@@ -116,7 +121,8 @@ fn compile_group(cx: &Context<'_>, group: &RouteGroup<'_>, memory: &mut Memory) 
             origins: Vec::new(),
         });
     }
-    table::build(cx, &group.name, drafts, CatchAll::None, true, whole)
+    let frame = Frame { name: &group.name, catch_all: CatchAll::None, ignore_port: true, origins: whole };
+    table::build(cx, frame, &drafts, spare)
 }
 
 /// Hosts with the same routes share a virtual host, which bears the name of the most specific of them. Routes
@@ -126,7 +132,7 @@ fn collapse(hosts: BTreeMap<String, Gathered>) -> Vec<Draft> {
     hosts.sort_by(|(a, _), (b, _)| host::by_specificity(a, b));
     let mut drafts: Vec<Draft> = Vec::new();
     let mut known: BTreeMap<(Vec<Source>, bool), usize> = BTreeMap::new();
-    for (host, mut gathered) in hosts {
+    for (host, gathered) in hosts {
         let key = (gathered.sources, gathered.require_tls);
         if !key.0.is_empty() {
             if let Some(draft) = known.get(&key) {
@@ -135,12 +141,20 @@ fn collapse(hosts: BTreeMap<String, Gathered>) -> Vec<Draft> {
             }
             known.insert(key, drafts.len());
         }
-        // A stable sort: the order of the others stays.
-        gathered.routes.sort_by_key(|route| route.catch_all);
+        let routes = match gathered.routes.as_slice() {
+            // What matches everything is the last route of a VirtualService already.
+            [only] => only.clone(),
+            several => {
+                let mut routes: Vec<CompiledRoute> = several.iter().flat_map(|routes| routes.iter()).cloned().collect();
+                // A stable sort: the order of the others stays.
+                routes.sort_by_key(|route| route.catch_all);
+                routes.into()
+            }
+        };
         drafts.push(Draft {
             name: names::virtual_host(&host, gathered.port),
             domains: Arc::new(vec![host]),
-            routes: gathered.routes.into(),
+            routes,
             require_tls: gathered.require_tls,
             origins: gathered.origins,
         });

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use lateen_xds::Resource;
 use lateen_xds::envoy::config::route::v3::RouteConfiguration;
 
-use super::table::CompiledRoute;
+use super::table::{self, CompiledRoute};
 use super::virtual_service::{self, Listener};
 use crate::context::Context;
 use crate::identity::address;
@@ -35,7 +35,9 @@ type OnListener = (usize, u32, Option<Box<str>>, bool);
 struct Table {
     /// What it was made from.
     key: Vec<usize>,
-    message: Resource<RouteConfiguration>,
+    current: table::Table,
+    /// The form before, whose parts the next one may use again when nobody holds it any more.
+    spare: Option<table::Table>,
 }
 
 impl Memory {
@@ -87,16 +89,22 @@ impl Memory {
         &mut self,
         name: &Arc<str>,
         key: Vec<usize>,
-        make: impl FnOnce(&mut Memory) -> Resource<RouteConfiguration>,
+        make: impl FnOnce(&mut Memory, Option<table::Table>) -> table::Table,
     ) -> Resource<RouteConfiguration> {
-        if let Some(table) = self.tables.get(name)
-            && table.key == key
-        {
-            return table.message.clone();
-        }
-        let message = make(self);
-        self.tables.insert(name.clone(), Table { key, message: message.clone() });
-        message
+        let before = self.tables.remove(name);
+        let (spare, before) = match before {
+            Some(table) if table.key == key => {
+                let resource = table.current.resource.clone();
+                self.tables.insert(name.clone(), table);
+                return resource;
+            }
+            Some(table) => (table.spare, Some(table.current)),
+            None => (None, None),
+        };
+        let current = make(self, spare);
+        let resource = current.resource.clone();
+        self.tables.insert(name.clone(), Table { key, current, spare: before });
+        resource
     }
 
     /// Ends a compilation: tables that nobody asked for are forgotten.

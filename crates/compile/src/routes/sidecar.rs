@@ -8,7 +8,7 @@ use std::sync::Arc;
 use lateen_xds::Resource;
 use lateen_xds::envoy::config::route::v3::RouteConfiguration;
 
-use super::table::{self, CatchAll, Draft};
+use super::table::{self, CatchAll, Draft, Frame};
 use super::virtual_service::Listener;
 use super::{Memory, default_route};
 use crate::context::{Context, Egress};
@@ -37,17 +37,17 @@ pub(crate) fn compile(
         };
         let on_port = OnPort::build(egress, port);
         let key = on_port.key();
-        let table = memory.table(&name, key, |memory| {
+        let table = memory.table(&name, key, |memory, spare| {
             let mut drafts = on_port.drafts(cx, memory);
+            let mut frame = Frame { name: &name, catch_all: catch_all(cx), ignore_port: true, origins: Vec::new() };
             if let Table::Service { service, .. } = asked {
                 // The address told the service already, so any host will do.
                 let own = names::virtual_host(&service.host, port);
                 drafts.retain(|draft| draft.name == own);
                 drafts.iter_mut().for_each(|draft| draft.domains = Arc::new(vec!["*".to_owned()]));
-                table::build(cx, &name, drafts, CatchAll::None, true, Vec::new())
-            } else {
-                table::build(cx, &name, drafts, catch_all(cx), true, Vec::new())
+                frame.catch_all = CatchAll::None;
             }
+            table::build(cx, frame, &drafts, spare)
         });
         routes.insert(name, table);
     }
@@ -55,14 +55,14 @@ pub(crate) fn compile(
         let name: Arc<str> = names::HTTP_PROXY_ROUTES.into();
         let all = cx.egress.iter().flat_map(|egress| &egress.virtual_services);
         let key = all.map(|virtual_service| address(&***virtual_service)).collect();
-        let table = memory.table(&name, key, |memory| http_proxy(cx, memory));
+        let table = memory.table(&name, key, |memory, spare| http_proxy(cx, memory, spare));
         routes.insert(name, table);
     }
     routes
 }
 
 /// The hosts of all ports. Hosts outside of every registry are routed on port 80, whether or not a service has it.
-fn http_proxy(cx: &Context<'_>, memory: &mut Memory) -> Resource<RouteConfiguration> {
+fn http_proxy(cx: &Context<'_>, memory: &mut Memory, spare: Option<table::Table>) -> table::Table {
     let mut drafts_of_all = Vec::new();
     for egress in cx.egress.iter().filter(|egress| egress.port.is_none()) {
         let ports = egress.services.values().flat_map(|service| &service.ports);
@@ -75,7 +75,9 @@ fn http_proxy(cx: &Context<'_>, memory: &mut Memory) -> Resource<RouteConfigurat
         }
     }
     // Here the port tells one service from another, so it takes part in the comparison.
-    table::build(cx, names::HTTP_PROXY_ROUTES, drafts_of_all, catch_all(cx), false, Vec::new())
+    let frame =
+        Frame { name: names::HTTP_PROXY_ROUTES, catch_all: catch_all(cx), ignore_port: false, origins: Vec::new() };
+    table::build(cx, frame, &drafts_of_all, spare)
 }
 
 /// Forwarding to the original destination needs one: a client that addresses the proxy itself has none, so its
@@ -94,8 +96,8 @@ fn catch_all(cx: &Context<'_>) -> CatchAll {
 
 /// The routes of a listener of which nothing is known but that HTTP is spoken: those to unknown hosts.
 pub(crate) fn unknown_hosts(cx: &Context<'_>, name: &str) -> RouteConfiguration {
-    let table = table::build(cx, name, Vec::new(), catch_all(cx), true, Vec::new());
-    Arc::unwrap_or_clone(table.message)
+    let frame = Frame { name, catch_all: catch_all(cx), ignore_port: true, origins: Vec::new() };
+    Arc::unwrap_or_clone(table::build(cx, frame, &[], None).resource.message)
 }
 
 /// Domains as clients of an HTTP proxy write them: with the port, and without it for port 80.

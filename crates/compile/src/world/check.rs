@@ -10,10 +10,10 @@ use lateen_config::{Destination, HttpRoute, VirtualService};
 use lateen_config::{DestinationRule, LoadBalancerPolicy, LoadBalancerSettings, SimpleLb, TrafficPolicy};
 use lateen_config::{Diagnostic, Object, Spec};
 
-use super::World;
 use super::destination_rules::Client;
 use super::objects::{Objects, Typed};
 use super::services::NETWORK;
+use super::{Inputs, Section, World};
 use crate::host;
 use crate::identity::address;
 use crate::routes::is_claim;
@@ -35,6 +35,7 @@ const MESH_SETTING: &str = "LTN0102";
 pub(crate) struct Findings {
     virtual_services: Arc<ByObject>,
     destination_rules: Arc<ByObject>,
+    rest: Arc<[Diagnostic]>,
 }
 
 /// The objects of a kind in order, each with what was found in it.
@@ -61,19 +62,40 @@ impl Findings {
             std::mem::take(&mut check.findings)
         });
         let known = of_services.map(|previous| &previous.findings.destination_rules);
-        let objects = inputs.destination_rules.objects();
-        let destination_rules = by_object(
-            &objects.destination_rules,
-            known,
-            |_| true,
-            |object, spec| {
-                check.destination_rule(object, spec);
-                std::mem::take(&mut check.findings)
-            },
-        );
+        let same = |section: fn(&Inputs) -> &Section| {
+            of_services.is_some_and(|previous| section(inputs).is(section(&previous.inputs)))
+        };
+        let destination_rules = match known {
+            Some(known) if same(|inputs| &inputs.destination_rules) => known.clone(),
+            _ => {
+                let objects = inputs.destination_rules.objects();
+                let look = |object: &Arc<Object>, spec: &DestinationRule| {
+                    check.destination_rule(object, spec);
+                    std::mem::take(&mut check.findings)
+                };
+                by_object(&objects.destination_rules, known, |_| true, look)
+            }
+        };
         for (_, findings) in virtual_services.iter().chain(&*destination_rules) {
             found.extend(findings.iter().cloned());
         }
+        let same_rest = same(|inputs| &inputs.services)
+            && same(|inputs| &inputs.telemetries)
+            && same(|inputs| &inputs.endpoints)
+            && same(|inputs| &inputs.others);
+        let rest = match of_services {
+            Some(previous) if same_rest => previous.findings.rest.clone(),
+            _ => check.rest(inputs),
+        };
+        found.extend(rest.iter().cloned());
+        (Findings { virtual_services, destination_rules, rest }, found)
+    }
+}
+
+impl Check<'_> {
+    /// Looks at objects of which few say anything.
+    fn rest(&mut self, inputs: &Inputs) -> Arc<[Diagnostic]> {
+        let check = self;
         for (object, _) in &inputs.services.objects().services {
             check.service(object);
         }
@@ -88,8 +110,7 @@ impl Findings {
         for object in &inputs.others.objects().others {
             check.other(object);
         }
-        found.append(&mut check.findings);
-        (Findings { virtual_services, destination_rules }, found)
+        std::mem::take(&mut check.findings).into()
     }
 }
 

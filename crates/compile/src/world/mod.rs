@@ -83,7 +83,7 @@ struct Inputs {
     others: Section,
 }
 
-/// Objects of which a section is made.
+/// Objects of which a section is made, in the order in which they came.
 #[derive(Clone, Debug, Default)]
 struct Section(Arc<Vec<Arc<Object>>>);
 
@@ -94,6 +94,7 @@ impl Section {
         a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
     }
 
+    /// The objects by kind, sorted by age.
     fn objects(&self) -> Objects<'_> {
         Objects::build(self.0.iter())
     }
