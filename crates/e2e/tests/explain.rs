@@ -157,6 +157,13 @@ fn compare(answer: &Value, exchange: &Exchange, request: &Request, ports: &BTree
             if status == 502 && answer["virtual_host"] == "allow_any" {
                 return Ok(());
             }
+            // A filter answered before the route could: then the explanation has to name the filter's policy.
+            let details = exchange.log.verdict.as_ref().map_or("", |(_, details)| details.as_str());
+            for (answered, policy) in [("fault_filter_abort", "fault_abort"), ("cors_response", "cors")] {
+                if details == answered {
+                    return if answer["policies"][policy].is_null() { bail!("no {policy} is told") } else { Ok(()) };
+                }
+            }
             let by_itself = verdict == Some("-") || exchange.response.body.is_some() && status < 500;
             if by_itself && own["status"] != status {
                 bail!("the proxy answers {status} by itself, not {own}");
