@@ -11,8 +11,9 @@ use lateen_e2e::lateen;
 use lateen_e2e::row::{Choice, Exchange, HeaderRule, Row};
 use serde_json::Value;
 
-/// Pages about bytes that never become a request that is routed, and about the explicit HTTP proxy port.
-const NOT_ROUTED: [&str; 3] = ["14-framing", "15-malformed", "18-http-proxy"];
+/// Pages about bytes that never become a request that is routed, about the explicit HTTP proxy port, and about what a
+/// listener does besides routing.
+const NOT_ROUTED: [&str; 4] = ["14-framing", "15-malformed", "18-http-proxy", "36-by-envoy-filter"];
 
 /// Ports stand in for the backends, from this one on.
 const FIRST_PORT: u16 = 20_001;

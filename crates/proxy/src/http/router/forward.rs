@@ -109,6 +109,7 @@ pub(crate) async fn forward<'v>(
             Err(failed) => failed,
         };
         counters.retry_or_shadow_abandoned.add(std::mem::take(&mut body.given_up));
+        info.bytes_received = body.received;
         let wants_retry = match &outcome {
             Attempt::Response(_) => retries.wants_response(&scratch.response, SystemTime::now()),
             Attempt::Reset(reset) => {
