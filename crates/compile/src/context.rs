@@ -210,9 +210,4 @@ impl<'a> Egress<'a> {
         let virtual_services = virtual_services.iter().filter(kept).copied().collect();
         Egress { imports, port, services, virtual_services }
     }
-
-    /// The services that have a port with this number, by host.
-    pub(crate) fn services_on(&self, port: u32) -> impl Iterator<Item = (&'a Arc<Service>, &'a ServicePort)> {
-        self.services.values().filter_map(move |service| Some((*service, service.port(port)?)))
-    }
 }

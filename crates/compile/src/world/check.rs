@@ -10,10 +10,11 @@ use lateen_config::{Destination, HttpRoute, VirtualService};
 use lateen_config::{DestinationRule, LoadBalancerPolicy, LoadBalancerSettings, SimpleLb, TrafficPolicy};
 use lateen_config::{Diagnostic, Object, Spec};
 
+use super::World;
 use super::destination_rules::Client;
+use super::inputs::{Inputs, Section};
 use super::objects::{Objects, Typed};
 use super::services::NETWORK;
-use super::{Inputs, Section, World};
 use crate::host;
 use crate::identity::address;
 use crate::routes::is_claim;
@@ -103,7 +104,7 @@ impl Check<'_> {
             check.telemetry(object, spec);
         }
         // There may be many Pods, of which few say anything.
-        let told = inputs.endpoints.0.iter().filter(|object| telemetry::has_proxy_annotation(object));
+        let told = inputs.endpoints.iter().filter(|object| telemetry::has_proxy_annotation(object));
         for (object, _) in &Objects::build(told).pods {
             check.proxy_annotation(object, "metadata.annotations", &object.metadata.annotations);
         }
