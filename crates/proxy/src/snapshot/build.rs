@@ -14,6 +14,7 @@ use super::listener::Listener;
 use super::route::RouteConfig;
 use super::{Cluster, ClusterNames, Invalid, Snapshot};
 use crate::stats::Registry;
+use crate::upstream::Breakers;
 
 /// A resource that the data plane did not take, as a NACK would say it.
 #[derive(Clone, Debug)]
@@ -204,7 +205,11 @@ impl Builder {
                 Ok((config, endpoints)) => {
                     let id = self.names.intern(name).id;
                     let stats = self.stats.cluster(&config.stat_name);
-                    let cluster = Arc::new(Cluster { id, config, endpoints: Arc::new(endpoints), stats });
+                    let breakers = match self.clusters.get(name).map(|built| &built.cluster) {
+                        Some(previous) if Arc::ptr_eq(&previous.config, &config) => previous.breakers.clone(),
+                        _ => Arc::new(Breakers::new(&config.thresholds)),
+                    };
+                    let cluster = Arc::new(Cluster { id, config, endpoints: Arc::new(endpoints), stats, breakers });
                     let built = BuiltCluster {
                         version: resource.version,
                         assignment: assignment.version(),

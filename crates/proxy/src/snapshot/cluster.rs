@@ -1,5 +1,7 @@
 //! A cluster as the data plane uses it: connection settings, balancing policy and the endpoints by priority.
 
+mod thresholds;
+
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use lateen_xds::envoy::config::core::v3 as core_v3;
 use lateen_xds::envoy::config::endpoint::v3 as endpoint_v3;
 use lateen_xds::envoy::extensions::upstreams::http::v3 as http_v3;
 
+pub use self::thresholds::{RetryBudget, Thresholds};
 use super::Invalid;
 use super::fields::{duration, unpack};
 use crate::http::stream_info::Address;
@@ -78,26 +81,48 @@ pub struct ClusterConfig {
     pub max_connection_duration: Option<Duration>,
     /// `dns_refresh_rate`, for the DNS types.
     pub dns_refresh_rate: Duration,
-    /// The four limits of the default and the high priority, for `/clusters`.
+    /// The circuit breaker thresholds of the default and the high priority.
     pub thresholds: [Thresholds; 2],
+    /// `upstream_connection_options.tcp_keepalive`.
+    pub tcp_keepalive: Option<TcpKeepalive>,
 }
 
-/// Circuit breaker thresholds of one routing priority.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Thresholds {
-    /// `max_connections`.
-    pub max_connections: u32,
-    /// `max_pending_requests`.
-    pub max_pending_requests: u32,
-    /// `max_requests`.
-    pub max_requests: u32,
-    /// `max_retries`.
-    pub max_retries: u32,
+/// Probes on upstream connections that are quiet; Envoy's `TcpKeepalive`. What is not said is the system's default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpKeepalive {
+    /// `keepalive_time`: quiet time before the first probe.
+    pub time: Option<Duration>,
+    /// `keepalive_interval`: time between probes.
+    pub interval: Option<Duration>,
+    /// `keepalive_probes`: unanswered probes before the connection counts as dead.
+    pub probes: Option<u32>,
 }
 
-impl Default for Thresholds {
-    fn default() -> Self {
-        Self { max_connections: 1024, max_pending_requests: 1024, max_requests: 1024, max_retries: 3 }
+impl TcpKeepalive {
+    fn build(message: &core_v3::TcpKeepalive) -> Self {
+        let seconds =
+            |value: Option<u32>| value.filter(|value| *value > 0).map(|value| Duration::from_secs(value.into()));
+        Self {
+            time: seconds(message.keepalive_time),
+            interval: seconds(message.keepalive_interval),
+            probes: message.keepalive_probes.filter(|probes| *probes > 0),
+        }
+    }
+
+    /// As the socket takes them.
+    #[must_use]
+    pub fn settings(&self) -> socket2::TcpKeepalive {
+        let mut settings = socket2::TcpKeepalive::new();
+        if let Some(time) = self.time {
+            settings = settings.with_time(time);
+        }
+        if let Some(interval) = self.interval {
+            settings = settings.with_interval(interval);
+        }
+        if let Some(probes) = self.probes {
+            settings = settings.with_retries(probes);
+        }
+        settings
     }
 }
 
@@ -232,7 +257,12 @@ impl ClusterConfig {
                 Some(rate) => duration(rate, "dns_refresh_rate")?,
                 None => DEFAULT_DNS_REFRESH,
             },
-            thresholds: thresholds(message),
+            thresholds: thresholds::build(message),
+            tcp_keepalive: message
+                .upstream_connection_options
+                .as_ref()
+                .and_then(|options| options.tcp_keepalive.as_ref())
+                .map(TcpKeepalive::build),
         })
     }
 }
@@ -298,21 +328,6 @@ fn http_options(message: &cluster_v3::Cluster) -> Result<Option<http_v3::HttpPro
         ));
     }
     Ok(Some(options))
-}
-
-fn thresholds(message: &cluster_v3::Cluster) -> [Thresholds; 2] {
-    let mut both = [Thresholds::default(); 2];
-    let given = message.circuit_breakers.iter().flat_map(|breakers| &breakers.thresholds);
-    for given in given {
-        let Some(slot) = usize::try_from(given.priority).ok().and_then(|priority| both.get_mut(priority)) else {
-            continue;
-        };
-        slot.max_connections = given.max_connections.unwrap_or(slot.max_connections);
-        slot.max_pending_requests = given.max_pending_requests.unwrap_or(slot.max_pending_requests);
-        slot.max_requests = given.max_requests.unwrap_or(slot.max_requests);
-        slot.max_retries = given.max_retries.unwrap_or(slot.max_retries);
-    }
-    both
 }
 
 /// A DNS name of a cluster and the port that goes with it.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lateen_xds::Origin;
 use lateen_xds::envoy::config::cluster::v3 as cluster_v3;
 
-use super::route::{Action, HostRewrite, Priority, Route, RouteConfig};
+use super::route::{Action, HostRewrite, Route, RouteConfig};
 
 /// Something that was asked for and is not done.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,7 +59,6 @@ fn of_route(route: &Route, note: &mut impl FnMut(String)) {
     let asked = [
         (!forward.mirrors.is_empty(), "mirroring"),
         (!forward.hash_policy.is_empty(), "balancing by a hash of the request"),
-        (forward.priority == Priority::High, "the high routing priority"),
         (forward.internal_redirect.is_some(), "following redirects inside the proxy"),
         (forward.max_stream_duration.is_some_and(|limit| !limit.is_zero()), "the maximum stream duration"),
         (matches!(forward.host_rewrite, Some(HostRewrite::Auto)), "the host of the chosen endpoint"),
@@ -86,19 +85,13 @@ fn filter(name: &str) -> String {
 /// The limitations that a cluster meets.
 pub(super) fn of_cluster(message: &cluster_v3::Cluster, origin: Option<&Origin>) -> BTreeSet<Limitation> {
     use cluster_v3::cluster::LbPolicy;
-    // What Istio sends for "no limit".
-    const UNLIMITED: u32 = u32::MAX;
-    let breakers = message.circuit_breakers.iter().flat_map(|breakers| &breakers.thresholds);
-    let limited = breakers.into_iter().any(|threshold| {
-        [threshold.max_connections, threshold.max_pending_requests, threshold.max_requests, threshold.max_retries]
-            .iter()
-            .flatten()
-            .any(|limit| *limit != UNLIMITED)
-    });
+    let mut thresholds = message.circuit_breakers.iter().flat_map(|breakers| &breakers.thresholds);
+    let budget_interval = thresholds
+        .any(|threshold| threshold.retry_budget.as_ref().is_some_and(|budget| budget.budget_interval.is_some()));
     let hashed = matches!(message.lb_policy(), LbPolicy::RingHash | LbPolicy::Maglev);
     let asked = [
         (message.outlier_detection.is_some(), "outlier detection is not carried out yet"),
-        (limited, "the limits of connections, requests and retries are not enforced yet"),
+        (budget_interval, "the interval of a retry budget is not carried out yet; what is under way now counts"),
         (!message.health_checks.is_empty(), "active health checks are not carried out yet"),
         (hashed, "consistent hashing is not carried out yet; hosts are picked at random"),
     ];

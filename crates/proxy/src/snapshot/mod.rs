@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::stats::ClusterStats;
+use crate::upstream::Breakers;
 
 pub mod build;
 pub mod cluster;
@@ -84,6 +85,8 @@ pub struct Cluster {
     pub endpoints: Arc<cluster::Endpoints>,
     /// Counters, kept while the name in statistics stays.
     pub stats: Arc<ClusterStats>,
+    /// What is under way to it, over all workers; kept while the cluster resource is unchanged.
+    pub(crate) breakers: Arc<Breakers>,
 }
 
 /// All that the workers need to serve requests, immutable.

@@ -1,5 +1,6 @@
 //! What is counted of a cluster? Envoy's `cluster.<name>.` tree.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -207,7 +208,10 @@ block! {
         counters {}
         gauges { remaining_cx, remaining_pending, remaining_retries, remaining_rq }
         histograms {}
-        others {}
+        others {
+            /// `remaining_cx_pools`; unlimited is a number that no gauge can hold.
+            remaining_cx_pools: AtomicU64,
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use lateen_telemetry::counter::level_of;
@@ -307,8 +308,8 @@ fn collect_breakers(scope: &Arc<Scope>, prefix: &'static str, breakers: &Breaker
     collect_blocks(scope, prefix, || std::iter::once(breakers), samples);
     if let Some(remaining) = breakers.remaining.get() {
         collect_blocks(scope, prefix, || std::iter::once(remaining), samples);
-        // Connection pools are not limited.
-        samples.push(Sample::new(scope, leaf(prefix, "remaining_cx_pools"), Value::Gauge(u64::MAX)));
+        let pools = remaining.remaining_cx_pools.load(Ordering::Relaxed);
+        samples.push(Sample::new(scope, leaf(prefix, "remaining_cx_pools"), Value::Gauge(pools)));
     }
 }
 

@@ -9,9 +9,11 @@ use std::time::Instant;
 use fastrand::Rng;
 
 use super::balance::{Balancer, PickContext};
-use super::connection::UpstreamConnection;
+use super::breakers::{Breaker, Permit};
+use super::pool::{Pool, Target};
 use crate::snapshot::Cluster;
-use crate::snapshot::cluster::Endpoint;
+use crate::snapshot::cluster::{Endpoint, HostState};
+use crate::snapshot::route::Priority;
 use crate::stats::ClusterCounters;
 
 /// A cluster as one worker uses it.
@@ -30,15 +32,8 @@ pub(crate) struct WorkerCluster {
 pub(crate) struct WorkerHost {
     /// The shared part.
     pub(crate) endpoint: Arc<Endpoint>,
-    /// This worker's connections to it.
-    pub(crate) pool: Rc<Pool>,
-}
-
-/// The idle connections to one host; the most recently freed is used first.
-#[derive(Debug, Default)]
-pub(crate) struct Pool {
-    idle: RefCell<Vec<UpstreamConnection>>,
-    retired: std::cell::Cell<bool>,
+    /// This worker's connections to it, by routing priority.
+    pools: [Rc<Pool>; 2],
 }
 
 impl WorkerCluster {
@@ -54,13 +49,27 @@ impl WorkerCluster {
             let kept = keep.and_then(|previous| {
                 previous.hosts.iter().find(|host| Arc::ptr_eq(&host.endpoint.state, &endpoint.state))
             });
-            WorkerHost { endpoint: endpoint.clone(), pool: kept.map(|host| host.pool.clone()).unwrap_or_default() }
+            let pools = match kept {
+                Some(host) => host.pools.clone(),
+                None => [Priority::Default, Priority::High].map(|priority| {
+                    Pool::new(Target {
+                        address: endpoint.address.clone(),
+                        config: cluster.config.clone(),
+                        state: endpoint.state.clone(),
+                        stats: cluster.stats.clone(),
+                        breakers: cluster.breakers.clone(),
+                        priority,
+                        worker,
+                    })
+                }),
+            };
+            WorkerHost { endpoint: endpoint.clone(), pools }
         });
         let hosts: Vec<WorkerHost> = hosts.collect();
         if let Some(previous) = previous {
             for old in &previous.hosts {
-                if !hosts.iter().any(|host| Rc::ptr_eq(&host.pool, &old.pool)) {
-                    old.pool.retire();
+                if !hosts.iter().any(|host| Rc::ptr_eq(&host.pools[0], &old.pools[0])) {
+                    old.retire();
                 }
             }
         }
@@ -85,71 +94,56 @@ impl WorkerCluster {
     /// Closes all pooled connections; the cluster is gone.
     pub(crate) fn retire(&self) {
         for host in &self.hosts {
-            host.pool.retire();
+            host.retire();
         }
     }
 
     /// Closes idle connections that the peer closed, that were idle too long, or that are too old.
     pub(crate) fn sweep(&self, now: Instant) {
-        let config = &self.cluster.config;
-        for host in &self.hosts {
-            host.pool.idle.borrow_mut().retain_mut(|connection| {
-                if connection.idle_for(now) >= config.idle_timeout.unwrap_or(std::time::Duration::MAX) {
-                    self.counters().upstream_cx_idle_timeout.inc();
-                    return false;
-                }
-                if connection.age(now) >= config.max_connection_duration.unwrap_or(std::time::Duration::MAX) {
-                    self.counters().upstream_cx_max_duration_reached.inc();
-                    return false;
-                }
-                connection.is_usable()
-            });
+        for pool in self.hosts.iter().flat_map(|host| &host.pools) {
+            pool.sweep(now);
         }
+    }
+
+    /// The circuit breakers of a routing priority.
+    #[inline]
+    pub(crate) fn breaker(&self, priority: Priority) -> &Breaker {
+        self.cluster.breakers.of(priority)
     }
 }
 
 impl WorkerHost {
-    /// An idle connection that the peer has not closed, if there is one.
-    pub(crate) fn checkout(&self) -> Option<UpstreamConnection> {
-        loop {
-            let mut connection = self.pool.idle.borrow_mut().pop()?;
-            if connection.is_usable() {
-                return Some(connection);
-            }
-        }
+    /// The connections for requests of a routing priority.
+    #[inline]
+    pub(crate) fn pool(&self, priority: Priority) -> &Rc<Pool> {
+        &self.pools[priority as usize]
     }
 
-    /// Puts a connection back after an exchange that left it clean, unless its host is gone by now.
-    pub(crate) fn give_back(&self, mut connection: UpstreamConnection, now: Instant) {
-        if !self.pool.retired.get() {
-            connection.rest(now);
-            self.pool.idle.borrow_mut().push(connection);
-        }
+    /// Counts one request in flight until the guard is dropped; `None` when the circuit breaker is open.
+    #[inline]
+    pub(crate) fn begin_request(&self, priority: Priority) -> Option<ActiveRequest<'_>> {
+        let target = &self.pool(priority).target;
+        let permit = target.breaker().admit_request()?;
+        target.state.active_requests.fetch_add(1, Ordering::Relaxed);
+        Some(ActiveRequest { state: &target.state, _permit: permit })
     }
 
-    /// Counts one request in flight until the guard is dropped.
-    pub(crate) fn begin_request(&self) -> ActiveRequest {
-        let state = self.endpoint.state.clone();
-        state.active_requests.fetch_add(1, Ordering::Relaxed);
-        ActiveRequest { state }
+    fn retire(&self) {
+        for pool in &self.pools {
+            pool.retire();
+        }
     }
 }
 
 /// A request in flight to a host; ends when dropped.
 #[derive(Debug)]
-pub(crate) struct ActiveRequest {
-    state: Arc<crate::snapshot::cluster::HostState>,
+pub(crate) struct ActiveRequest<'a> {
+    state: &'a HostState,
+    _permit: Permit<'a>,
 }
 
-impl Drop for ActiveRequest {
+impl Drop for ActiveRequest<'_> {
     fn drop(&mut self) {
         self.state.active_requests.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Pool {
-    fn retire(&self) {
-        self.retired.set(true);
-        self.idle.borrow_mut().clear();
     }
 }

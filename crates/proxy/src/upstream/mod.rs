@@ -1,9 +1,13 @@
 //! The upstream side of one worker: clusters with their pools, balancing and connections.
 
 mod balance;
+mod breakers;
 mod cluster;
 mod connection;
+mod pool;
 
 pub(crate) use balance::PickContext;
+pub(crate) use breakers::{Breaker, Breakers};
 pub(crate) use cluster::{ActiveRequest, WorkerCluster, WorkerHost};
 pub(crate) use connection::{ConnectError, UpstreamConnection};
+pub(crate) use pool::{Pool, Refused};

@@ -17,7 +17,7 @@ use crate::http::exchange::{self, Cx, Scratch};
 use crate::http::h1::BodyLength;
 use crate::http::head::Known;
 use crate::http::reply::LocalReply;
-use crate::http::router::retry::{self, Reset, Retries};
+use crate::http::router::retry::{Reset, ResetKind, Retries};
 use crate::http::router::select::Routed;
 use crate::http::stream_info::{Flag, StreamInfo};
 use crate::http::transfer::RequestBody;
@@ -76,6 +76,7 @@ pub(crate) async fn forward<'v>(
     }
     exchange::prepare_upstream_head(cx, scratch, info, routed, route, timeout);
     let mut tried: Vec<u32> = Vec::new();
+    let mut retry_permit = None;
     loop {
         info.attempts += 1;
         attempt_headers(scratch, info, routed, route, &deadlines, cx.manager.suppress_envoy_headers);
@@ -83,24 +84,26 @@ pub(crate) async fn forward<'v>(
         let picked = cluster.pick(&context, &mut cx.worker.rng.borrow_mut());
         let Some(index) = picked else {
             counters.upstream_cx_none_healthy.inc();
-            let text = "no healthy upstream";
-            let reply = LocalReply::text(503, text, "no_healthy_upstream").flagged(Flag::NoHealthyUpstream);
-            return answered_locally(cx, cluster, reply);
+            return no_healthy_upstream(cx, cluster);
         };
         let host: &'v WorkerHost = &cluster.hosts[index as usize];
         info.upstream_host = Some(&host.endpoint.address.text);
         deadlines.attempt = per_try_deadline(route, &body);
-        let active = host.begin_request();
         let mut up = None;
-        let outcome = match connect(cx, down, cluster, host, &body, &deadlines).await {
-            Ok(connection) => {
-                let up = up.insert(connection);
+        let connected = connect(cx, down, cluster, host, route.priority, &body, &deadlines, info.started).await;
+        let outcome = match connected {
+            Ok(connected) => {
+                let (up, _) = up.insert(connected);
                 attempt(cx, down, scratch, info, cluster, host, up, &mut body, &mut deadlines, route).await
             }
+            Err(Attempt::NoPool) => return no_healthy_upstream(cx, cluster),
             Err(failed) => failed,
         };
+        // The retry that this attempt was, if it was one, is over.
+        drop(retry_permit.take());
         let wants_retry = match &outcome {
             Attempt::Response(_) => retries.wants_response(&scratch.response),
+            Attempt::Reset(reset) if reset.kind == ResetKind::Overflow => false,
             Attempt::Reset(reset) => {
                 host.endpoint.state.errors.fetch_add(1, Ordering::Relaxed);
                 retries.wants_reset(*reset)
@@ -113,7 +116,8 @@ pub(crate) async fn forward<'v>(
             } else if retries.is_exhausted() {
                 counters.upstream_rq_retry_limit_exceeded.inc();
                 info.flags.raise(Flag::UpstreamRetryLimitExceeded);
-            } else {
+            } else if let Some(permit) = cluster.breaker(route.priority).admit_retry() {
+                retry_permit = Some(permit);
                 if let Attempt::Response(_) = &outcome {
                     if scratch.response.status() >= 500 {
                         host.endpoint.state.errors.fetch_add(1, Ordering::Relaxed);
@@ -121,7 +125,6 @@ pub(crate) async fn forward<'v>(
                     counters.count_retried(scratch.response.status());
                 }
                 drop(up);
-                drop(active);
                 tried.push(index);
                 counters.upstream_rq_retry.inc();
                 counters.upstream_rq_retry_backoff_exponential.inc();
@@ -137,21 +140,28 @@ pub(crate) async fn forward<'v>(
                         return Forwarded::Broken;
                     }
                 }
+            } else {
+                counters.upstream_rq_retry_overflow.inc();
+                info.flags.raise(Flag::UpstreamOverflow);
             }
         } else if info.attempts > 1 && matches!(outcome, Attempt::Response(_)) {
             counters.upstream_rq_retry_success.inc();
         }
         return match (outcome, up) {
-            (Attempt::Response(framing), Some(up)) => {
-                respond(cx, down, scratch, info, routed, cluster, host, body, deadlines, framing, up, active).await
+            (Attempt::Response(framing), Some((up, active))) => {
+                respond(cx, down, scratch, info, routed, route, cluster, host, body, deadlines, framing, up, active)
+                    .await
             }
             (Attempt::Reset(reset), _) => {
-                let reply = reset_reply(reset, info);
+                let mut reply = reset_reply(reset, info);
+                if reset.kind == ResetKind::Overflow && !cx.manager.suppress_envoy_headers {
+                    reply = reply.with_header(Known::XEnvoyOverloaded, b"true".to_vec());
+                }
                 take_rest(down, scratch, info, &mut body).await;
                 answered_locally(cx, cluster, reply)
             }
             (Attempt::Timeout(reply), _) => answered_locally(cx, cluster, reply),
-            (Attempt::DownstreamGone | Attempt::Response(_), _) => {
+            (Attempt::DownstreamGone | Attempt::Response(_) | Attempt::NoPool, _) => {
                 downstream_gone(info);
                 Forwarded::Broken
             }
@@ -190,6 +200,12 @@ fn downstream_gone(info: &mut StreamInfo<'_>) {
     info.details = Some(Cow::Borrowed("downstream_remote_disconnect"));
 }
 
+/// There is no host that the request could go to.
+fn no_healthy_upstream(cx: &Cx<'_>, cluster: &WorkerCluster) -> Forwarded {
+    let reply = LocalReply::text(503, "no healthy upstream", "no_healthy_upstream");
+    answered_locally(cx, cluster, reply.flagged(Flag::NoHealthyUpstream))
+}
+
 /// A reply of the router's own counts as a response of the cluster.
 fn answered_locally(cx: &Cx<'_>, cluster: &WorkerCluster, reply: LocalReply) -> Forwarded {
     cluster.counters().count_response(reply.status, cx.internal);
@@ -200,7 +216,7 @@ fn reset_reply(reset: Reset, info: &mut StreamInfo<'_>) -> LocalReply {
     if let Some(reason) = reset.transport_failure {
         info.transport_failure = Some(Cow::Borrowed(reason));
     }
-    if reset.kind == retry::ResetKind::PerTryTimeout {
+    if reset.kind == ResetKind::PerTryTimeout {
         return LocalReply::text(504, "upstream request timeout", "upstream_per_try_timeout")
             .flagged(Flag::UpstreamRequestTimeout);
     }

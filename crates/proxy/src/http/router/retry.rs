@@ -22,6 +22,8 @@ pub(crate) enum ResetKind {
     ProtocolError,
     /// The try took too long.
     PerTryTimeout,
+    /// A circuit breaker was open.
+    Overflow,
 }
 
 impl ResetKind {
@@ -33,6 +35,7 @@ impl ResetKind {
             Self::Termination => "connection termination",
             Self::ProtocolError => "protocol error",
             Self::PerTryTimeout => "per try timeout",
+            Self::Overflow => "overflow",
         }
     }
 
@@ -43,6 +46,7 @@ impl ResetKind {
             Self::Termination => Flag::UpstreamConnectionTermination,
             Self::ProtocolError => Flag::UpstreamProtocolError,
             Self::PerTryTimeout => Flag::UpstreamRequestTimeout,
+            Self::Overflow => Flag::UpstreamOverflow,
         }
     }
 
@@ -72,8 +76,8 @@ impl Reset {
     }
 
     /// A connection that could not be made.
-    pub(crate) fn connect_failure(error: &std::io::Error) -> Self {
-        let reason = match error.kind() {
+    pub(crate) fn connect_failure(error: std::io::ErrorKind) -> Self {
+        let reason = match error {
             std::io::ErrorKind::ConnectionRefused => "delayed connect error: Connection refused",
             std::io::ErrorKind::HostUnreachable => "delayed connect error: No route to host",
             std::io::ErrorKind::NetworkUnreachable => "immediate connect error: Network is unreachable",
@@ -159,7 +163,7 @@ impl<'v> Retries<'v> {
 
     /// Whether the policy retries this failure.
     pub(crate) fn wants_reset(&self, reset: Reset) -> bool {
-        let Some(policy) = self.policy else { return false };
+        let Some(policy) = self.policy.filter(|_| reset.kind != ResetKind::Overflow) else { return false };
         if policy.on(RetryOn::FiveXx) || policy.on(RetryOn::GatewayError) || policy.on(RetryOn::Reset) {
             return true;
         }

@@ -15,8 +15,8 @@ use crate::http::reply::LocalReply;
 use crate::http::router::retry::{self, Reset};
 use crate::http::stream_info::{Flag, StreamInfo};
 use crate::http::transfer::{Event, HEAD_READ, RequestBody, Transfer};
-use crate::snapshot::route::Forward;
-use crate::upstream::{ConnectError, UpstreamConnection, WorkerCluster, WorkerHost};
+use crate::snapshot::route::{Forward, Priority};
+use crate::upstream::{ActiveRequest, ConnectError, Pool, Refused, UpstreamConnection, WorkerCluster, WorkerHost};
 
 /// More interim responses (1xx) than this before the response proper are refused.
 const MAX_INTERIM: u32 = 64;
@@ -36,50 +36,90 @@ pub(super) enum Attempt {
     DownstreamGone,
     /// The client's body is malformed.
     BadRequestBody(LocalReply),
+    /// There may be no pool for the host.
+    NoPool,
 }
 
-/// A connection to the host: an idle one of the pool, or a new one.
-pub(super) async fn connect(
+/// A connection to the host, an idle one of the pool or the next that is ready, and the leave to use it.
+pub(super) async fn connect<'v>(
+    cx: &Cx<'v>,
+    down: &mut Downstream,
+    cluster: &Rc<WorkerCluster>,
+    host: &'v WorkerHost,
+    priority: Priority,
+    body: &RequestBody,
+    deadlines: &Deadlines,
+    now: Instant,
+) -> Result<(UpstreamConnection, ActiveRequest<'v>), Attempt> {
+    let pool = host.pool(priority);
+    let connection = match pool.checkout(now) {
+        Some(connection) => connection,
+        None => await_connection(cx, down, cluster, pool, body, deadlines).await?,
+    };
+    match host.begin_request(priority) {
+        Some(active) => Ok((connection, active)),
+        None => {
+            pool.give_back(connection, now);
+            cluster.counters().upstream_rq_active_overflow.inc();
+            Err(Attempt::Reset(Reset::plain(retry::ResetKind::Overflow)))
+        }
+    }
+}
+
+/// Waits in line for a connection, unless the line is full, the client leaves or the time is up.
+async fn await_connection(
     cx: &Cx<'_>,
     down: &mut Downstream,
     cluster: &Rc<WorkerCluster>,
-    host: &WorkerHost,
+    pool: &Rc<Pool>,
     body: &RequestBody,
     deadlines: &Deadlines,
 ) -> Result<UpstreamConnection, Attempt> {
-    if let Some(connection) = host.checkout() {
-        return Ok(connection);
-    }
     let counters = cluster.counters();
-    counters.upstream_rq_pending_total.inc();
-    let _pending = InFlight::begin(&counters.upstream_rq_pending_active);
-    let connecting = UpstreamConnection::connect(cluster, &host.endpoint, deadlines.next());
-    tokio::pin!(connecting);
-    let connected = std::future::poll_fn(|task| {
-        if let Poll::Ready(connected) = connecting.as_mut().poll(task) {
-            return Poll::Ready(Some(connected));
-        }
-        client_left(down, body, task).map(|()| None)
-    });
-    let error = match connected.await {
-        Some(Ok(connection)) => return Ok(connection),
-        Some(Err(error)) => error,
-        None => return Err(Attempt::DownstreamGone),
+    let mut pending = match pool.wait() {
+        Ok(pending) => pending,
+        Err(Refused::Pending) => return Err(Attempt::Reset(Reset::plain(retry::ResetKind::Overflow))),
+        Err(Refused::Pools) => return Err(Attempt::NoPool),
     };
-    counters.upstream_rq_pending_failure_eject.inc();
-    let now = Instant::now();
-    if deadlines.route.is_some_and(|deadline| now >= deadline) {
-        counters.upstream_rq_timeout.inc();
-        return Err(Attempt::Timeout(route_timeout()));
+    let connected = std::future::poll_fn(|task| {
+        if let Poll::Ready(connected) = pending.poll(task) {
+            return Poll::Ready(Ok(connected));
+        }
+        if client_left(down, body, task).is_ready() {
+            return Poll::Ready(Err(Waited::ClientLeft));
+        }
+        down.alarm.poll(deadlines.next(), task).map(|()| Err(Waited::TooLong))
+    });
+    match connected.await {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(ConnectError::Timeout)) => Err(Attempt::Reset(Reset::plain(retry::ResetKind::ConnectTimeout))),
+        Ok(Err(ConnectError::Failed(error))) => Err(Attempt::Reset(Reset::connect_failure(error))),
+        Err(Waited::ClientLeft) => {
+            counters.upstream_rq_cancelled.inc();
+            Err(Attempt::DownstreamGone)
+        }
+        Err(Waited::TooLong) => {
+            counters.upstream_rq_cancelled.inc();
+            let now = Instant::now();
+            let passed = |deadline: Option<Instant>| deadline.is_some_and(|deadline| now >= deadline);
+            Err(if passed(deadlines.route) {
+                counters.upstream_rq_timeout.inc();
+                Attempt::Timeout(route_timeout())
+            } else if passed(deadlines.attempt) {
+                counters.upstream_rq_per_try_timeout.inc();
+                Attempt::Reset(Reset::plain(retry::ResetKind::PerTryTimeout))
+            } else {
+                cx.http.downstream_rq_idle_timeout.inc();
+                Attempt::Timeout(idle_timeout(body.finished))
+            })
+        }
     }
-    if deadlines.idle.is_some_and(|(timeout, since)| now >= since + timeout) {
-        cx.http.downstream_rq_idle_timeout.inc();
-        return Err(Attempt::Timeout(idle_timeout(body.finished)));
-    }
-    Err(Attempt::Reset(match error {
-        ConnectError::Timeout => Reset::plain(retry::ResetKind::ConnectTimeout),
-        ConnectError::Failed(error) => Reset::connect_failure(&error),
-    }))
+}
+
+/// Why waiting for a connection ended without one.
+enum Waited {
+    ClientLeft,
+    TooLong,
 }
 
 /// Ready when the client of a complete request closes its connection. Requests that it sends ahead are left waiting.

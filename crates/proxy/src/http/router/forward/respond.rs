@@ -15,6 +15,7 @@ use crate::http::head::Known;
 use crate::http::router::select::Routed;
 use crate::http::stream_info::{Flag, StreamInfo};
 use crate::http::transfer::{Event, Output, RequestBody, ResponseBody, Transfer, body_read_size};
+use crate::snapshot::route::Forward;
 use crate::upstream::{ActiveRequest, UpstreamConnection, WorkerCluster, WorkerHost};
 
 /// Sends the response to the client.
@@ -28,13 +29,14 @@ pub(super) async fn respond<'v>(
     scratch: &mut Scratch,
     info: &mut StreamInfo<'v>,
     routed: &Routed<'v>,
+    route: &Forward,
     cluster: &Rc<WorkerCluster>,
     host: &WorkerHost,
     mut body: RequestBody,
     mut deadlines: Deadlines,
     framing: ResponseFraming,
     mut up: UpstreamConnection,
-    active: ActiveRequest,
+    active: ActiveRequest<'v>,
 ) -> Forwarded {
     let counters = cluster.counters();
     let now = Instant::now();
@@ -137,10 +139,7 @@ pub(super) async fn respond<'v>(
         && scratch.to_upstream.is_empty()
         && response.from() != BodyLength::UntilClose;
     if reusable {
-        match cluster.cluster.config.max_requests_per_connection {
-            Some(limit) if up.count.requests >= limit => counters.upstream_cx_max_requests.inc(),
-            _ => host.give_back(up, now),
-        }
+        host.pool(route.priority).give_back(up, now);
     }
     if !complete {
         cx.http.downstream_rq_response_before_rq_complete.inc();
