@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 
 /// Counters of a cluster that are compared, without the `cluster.NAME.` before them.
-const CLUSTER: [&str; 19] = [
+const CLUSTER: [&str; 22] = [
     "upstream_rq_total",
+    "upstream_rq_active_overflow",
     "upstream_rq_completed",
     "upstream_rq_timeout",
     "upstream_rq_per_try_timeout",
@@ -25,6 +26,8 @@ const CLUSTER: [&str; 19] = [
     "upstream_cx_connect_fail",
     "upstream_cx_connect_timeout",
     "upstream_cx_none_healthy",
+    "upstream_cx_max_requests",
+    "upstream_cx_overflow",
     "upstream_cx_protocol_error",
     "membership_total",
 ];

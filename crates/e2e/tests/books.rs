@@ -44,6 +44,7 @@ pages! {
     page_16_load_balancing = "16-load-balancing",
     page_17_hosts_in_the_mesh = "17-hosts-in-the-mesh",
     page_18_http_proxy = "18-http-proxy",
+    page_20_circuit_breaking = "20-circuit-breaking",
 }
 
 #[test]

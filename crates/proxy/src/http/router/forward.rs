@@ -90,7 +90,7 @@ pub(crate) async fn forward<'v>(
         info.upstream_host = Some(&host.endpoint.address.text);
         deadlines.attempt = per_try_deadline(route, &body);
         let mut up = None;
-        let connected = connect(cx, down, cluster, host, route.priority, &body, &deadlines, info.started).await;
+        let connected = connect(cx, down, info, cluster, host, route.priority, &body, &deadlines).await;
         let outcome = match connected {
             Ok(connected) => {
                 let (up, _) = up.insert(connected);

@@ -41,20 +41,25 @@ pub(super) enum Attempt {
 }
 
 /// A connection to the host, an idle one of the pool or the next that is ready, and the leave to use it.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one attempt touches the whole of the request; a struct would only hide it"
+)]
 pub(super) async fn connect<'v>(
     cx: &Cx<'v>,
     down: &mut Downstream,
+    info: &mut StreamInfo<'v>,
     cluster: &Rc<WorkerCluster>,
     host: &'v WorkerHost,
     priority: Priority,
     body: &RequestBody,
     deadlines: &Deadlines,
-    now: Instant,
 ) -> Result<(UpstreamConnection, ActiveRequest<'v>), Attempt> {
     let pool = host.pool(priority);
+    let now = info.started;
     let connection = match pool.checkout(now) {
         Some(connection) => connection,
-        None => await_connection(cx, down, cluster, pool, body, deadlines).await?,
+        None => await_connection(cx, down, info, cluster, pool, body, deadlines).await?,
     };
     match host.begin_request(priority) {
         Some(active) => Ok((connection, active)),
@@ -70,6 +75,7 @@ pub(super) async fn connect<'v>(
 async fn await_connection(
     cx: &Cx<'_>,
     down: &mut Downstream,
+    info: &mut StreamInfo<'_>,
     cluster: &Rc<WorkerCluster>,
     pool: &Rc<Pool>,
     body: &RequestBody,
@@ -78,7 +84,11 @@ async fn await_connection(
     let counters = cluster.counters();
     let mut pending = match pool.wait() {
         Ok(pending) => pending,
-        Err(Refused::Pending) => return Err(Attempt::Reset(Reset::plain(retry::ResetKind::Overflow))),
+        Err(Refused::Pending) => {
+            // As in Envoy the request never got as far as a host then.
+            info.upstream_host = None;
+            return Err(Attempt::Reset(Reset::plain(retry::ResetKind::Overflow)));
+        }
         Err(Refused::Pools) => return Err(Attempt::NoPool),
     };
     let connected = std::future::poll_fn(|task| {
