@@ -10,7 +10,7 @@ use lateen_telemetry::{Sample, Scope, Value};
 
 use super::memory::Memory;
 use super::{AdminSource, Source, State, regex, server_info};
-use crate::snapshot::cluster::Health;
+use crate::snapshot::endpoints::Health;
 use crate::snapshot::route::Priority;
 use crate::stats::BreakerGauges;
 use crate::upstream::Breaker;
@@ -149,8 +149,9 @@ fn observe(source: &dyn AdminSource) {
         let state = &cluster.stats.state;
         observe_breakers(&state.breakers_default, cluster.breakers.of(Priority::Default));
         observe_breakers(&state.breakers_high, cluster.breakers.of(Priority::High));
-        let count = |health: Health| cluster.endpoints.hosts.iter().filter(|host| host.health == health).count() as u64;
-        state.membership_total.set(cluster.endpoints.hosts.len() as u64);
+        let hosts = &cluster.endpoints.hosts;
+        let count = |health: Health| hosts.iter().filter(|host| host.health_now() == health).count() as u64;
+        state.membership_total.set(hosts.len() as u64);
         state.membership_healthy.set(count(Health::Healthy));
         state.membership_degraded.set(count(Health::Degraded));
         state.membership_excluded.set(count(Health::Draining));

@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Instant;
 
 use lateen_xds::envoy::config::cluster::v3 as cluster_v3;
 use lateen_xds::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use lateen_xds::{Origin, Part, Resource, Version, XdsSet};
 
-use super::cluster::{ClusterConfig, Discovery, DnsName, Endpoints, HostStates, Resolved, dns_names};
+use super::cluster::{ClusterConfig, Discovery};
+use super::endpoints::{DnsName, Endpoints, HostStates, Resolved, dns_names};
 use super::hcm::Routes;
+use super::host_sets::HostSets;
 use super::limitation::{self, Limitation};
 use super::listener::Listener;
 use super::route::RouteConfig;
@@ -178,7 +181,23 @@ impl Builder {
         }
     }
 
+    /// Looks again at the health of a cluster's hosts: the cluster with what may be chosen now.
+    pub fn look_again(&mut self, name: &str) -> Option<Arc<Cluster>> {
+        let built = self.clusters.get_mut(name)?;
+        let Cluster { id, config, endpoints, host_sets: _, stats, breakers } = &*built.cluster;
+        built.cluster = Arc::new(Cluster {
+            id: *id,
+            host_sets: Arc::new(HostSets::build(&config.balancing, endpoints)),
+            config: config.clone(),
+            endpoints: endpoints.clone(),
+            stats: stats.clone(),
+            breakers: breakers.clone(),
+        });
+        Some(built.cluster.clone())
+    }
+
     fn build_clusters(&mut self, set: &XdsSet, rejections: &mut Vec<Rejection>) {
+        let now = Instant::now();
         self.clusters.retain(|name, _| set.clusters.contains_key(name));
         for (name, resource) in &set.clusters {
             let assignment = Assignment::of(&resource.message, set);
@@ -198,7 +217,7 @@ impl Builder {
                 _ => ClusterConfig::build(&resource.message).map(Arc::new),
             };
             let built = config.and_then(|config| {
-                let endpoints = Endpoints::build(&config, assignment.message(), &self.resolved, &mut states)?;
+                let endpoints = Endpoints::build(&config, assignment.message(), &self.resolved, &mut states, now)?;
                 Ok((config, endpoints))
             });
             match built {
@@ -209,7 +228,9 @@ impl Builder {
                         Some(previous) if Arc::ptr_eq(&previous.config, &config) => previous.breakers.clone(),
                         _ => Arc::new(Breakers::new(&config.thresholds)),
                     };
-                    let cluster = Arc::new(Cluster { id, config, endpoints: Arc::new(endpoints), stats, breakers });
+                    let host_sets = Arc::new(HostSets::build(&config.balancing, &endpoints));
+                    let endpoints = Arc::new(endpoints);
+                    let cluster = Arc::new(Cluster { id, config, endpoints, host_sets, stats, breakers });
                     let built = BuiltCluster {
                         version: resource.version,
                         assignment: assignment.version(),

@@ -58,7 +58,6 @@ fn of_route(route: &Route, note: &mut impl FnMut(String)) {
     let policy = forward.retry.as_deref();
     let asked = [
         (!forward.mirrors.is_empty(), "mirroring"),
-        (!forward.hash_policy.is_empty(), "balancing by a hash of the request"),
         (forward.internal_redirect.is_some(), "following redirects inside the proxy"),
         (forward.max_stream_duration.is_some_and(|limit| !limit.is_zero()), "the maximum stream duration"),
         (matches!(forward.host_rewrite, Some(HostRewrite::Auto)), "the host of the chosen endpoint"),
@@ -84,16 +83,16 @@ fn filter(name: &str) -> String {
 
 /// The limitations that a cluster meets.
 pub(super) fn of_cluster(message: &cluster_v3::Cluster, origin: Option<&Origin>) -> BTreeSet<Limitation> {
-    use cluster_v3::cluster::LbPolicy;
     let mut thresholds = message.circuit_breakers.iter().flat_map(|breakers| &breakers.thresholds);
     let budget_interval = thresholds
         .any(|threshold| threshold.retry_budget.as_ref().is_some_and(|budget| budget.budget_interval.is_some()));
-    let hashed = matches!(message.lb_policy(), LbPolicy::RingHash | LbPolicy::Maglev);
+    let hashing = message.common_lb_config.as_ref().and_then(|common| common.consistent_hashing_lb_config.as_ref());
+    let bounded = hashing.is_some_and(|hashing| hashing.hash_balance_factor.is_some_and(|factor| factor > 0));
     let asked = [
         (message.outlier_detection.is_some(), "outlier detection is not carried out yet"),
         (budget_interval, "the interval of a retry budget is not carried out yet; what is under way now counts"),
         (!message.health_checks.is_empty(), "active health checks are not carried out yet"),
-        (hashed, "consistent hashing is not carried out yet; hosts are picked at random"),
+        (bounded, "the bounded load of consistent hashing (hash_balance_factor) is not carried out yet"),
     ];
     let resource = ("cluster", Arc::from(message.name.as_str()));
     asked

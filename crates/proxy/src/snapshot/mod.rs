@@ -8,12 +8,16 @@ use crate::upstream::Breakers;
 
 pub mod build;
 pub mod cluster;
+pub mod endpoints;
 pub(crate) mod fields;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod format;
+pub mod hash_table;
 pub mod hcm;
 pub mod header_mutation;
+pub mod host;
+pub mod host_sets;
 pub mod limitation;
 pub mod listener;
 pub mod matcher;
@@ -82,7 +86,9 @@ pub struct Cluster {
     /// Settings; the same `Arc` while the cluster resource is unchanged.
     pub config: Arc<cluster::ClusterConfig>,
     /// Endpoints; the same `Arc` while they are unchanged.
-    pub endpoints: Arc<cluster::Endpoints>,
+    pub endpoints: Arc<endpoints::Endpoints>,
+    /// Which of them may be chosen, by their health when this was built.
+    pub host_sets: Arc<host_sets::HostSets>,
     /// Counters, kept while the name in statistics stays.
     pub stats: Arc<ClusterStats>,
     /// What is under way to it, over all workers; kept while the cluster resource is unchanged.

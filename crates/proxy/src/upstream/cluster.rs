@@ -12,7 +12,8 @@ use super::balance::{Balancer, PickContext};
 use super::breakers::{Breaker, Permit};
 use super::pool::{Pool, Target};
 use crate::snapshot::Cluster;
-use crate::snapshot::cluster::{Endpoint, HostState};
+use crate::snapshot::endpoints::Endpoint;
+use crate::snapshot::host::HostState;
 use crate::snapshot::route::Priority;
 use crate::stats::ClusterCounters;
 
@@ -39,12 +40,14 @@ pub(crate) struct WorkerHost {
 impl WorkerCluster {
     /// The worker's form of a cluster. Pools of hosts that stay are taken over, unless the connection settings changed.
     pub(crate) fn adopt(cluster: &Arc<Cluster>, previous: Option<&Rc<Self>>, worker: usize, rng: &mut Rng) -> Rc<Self> {
-        if let Some(previous) = previous
-            && Arc::ptr_eq(&previous.cluster, cluster)
+        let same = |previous: &&Rc<Self>| Arc::ptr_eq(&previous.cluster.config, &cluster.config);
+        if let Some(previous) = previous.filter(same)
+            && Arc::ptr_eq(&previous.cluster.endpoints, &cluster.endpoints)
         {
+            previous.rebalance(cluster, rng);
             return previous.clone();
         }
-        let keep = previous.filter(|previous| Arc::ptr_eq(&previous.cluster.config, &cluster.config));
+        let keep = previous.filter(same);
         let hosts = cluster.endpoints.hosts.iter().map(|endpoint| {
             let kept = keep.and_then(|previous| {
                 previous.hosts.iter().find(|host| Arc::ptr_eq(&host.endpoint.state, &endpoint.state))
@@ -73,8 +76,17 @@ impl WorkerCluster {
                 }
             }
         }
-        let balancer = Balancer::new(cluster.config.policy, &cluster.endpoints, rng);
-        Rc::new(Self { cluster: cluster.clone(), hosts, worker, balancer: RefCell::new(balancer) })
+        let balancer = RefCell::new(balancer(cluster, rng));
+        Rc::new(Self { cluster: cluster.clone(), hosts, worker, balancer })
+    }
+
+    /// Chooses among the hosts that may be chosen now. The endpoints are the same as before.
+    pub(crate) fn rebalance(&self, cluster: &Cluster, rng: &mut Rng) {
+        if !Arc::ptr_eq(&self.balancer.borrow().sets, &cluster.host_sets)
+            && Arc::ptr_eq(&self.cluster.endpoints, &cluster.endpoints)
+        {
+            self.balancer.replace(balancer(cluster, rng));
+        }
     }
 
     /// This worker's counters of the cluster.
@@ -84,11 +96,11 @@ impl WorkerCluster {
 
     /// Picks a host for an attempt.
     pub(crate) fn pick(&self, context: &PickContext<'_>, rng: &mut Rng) -> Option<u32> {
-        let (index, panic) = self.balancer.borrow_mut().pick(&self.cluster.endpoints, context, rng)?;
-        if panic {
+        let picked = self.balancer.borrow_mut().pick(&self.cluster.endpoints, context, rng)?;
+        if picked.panic {
             self.counters().lb_healthy_panic.inc();
         }
-        Some(index)
+        Some(picked.host)
     }
 
     /// Closes all pooled connections; the cluster is gone.
@@ -110,6 +122,10 @@ impl WorkerCluster {
     pub(crate) fn breaker(&self, priority: Priority) -> &Breaker {
         self.cluster.breakers.of(priority)
     }
+}
+
+fn balancer(cluster: &Cluster, rng: &mut Rng) -> Balancer {
+    Balancer::new(&cluster.config.balancing, &cluster.endpoints, &cluster.host_sets, Instant::now(), rng)
 }
 
 impl WorkerHost {

@@ -5,6 +5,7 @@ mod breakers;
 mod cluster;
 mod connection;
 mod pool;
+mod schedule;
 
 pub(crate) use balance::PickContext;
 pub(crate) use breakers::{Breaker, Breakers};

@@ -18,7 +18,8 @@ use lateen_telemetry::Gauge;
 use super::breakers::{Breaker, Breakers, Permit};
 use super::connection::{ConnectError, UpstreamConnection};
 use crate::http::stream_info::Address;
-use crate::snapshot::cluster::{ClusterConfig, HostState};
+use crate::snapshot::cluster::ClusterConfig;
+use crate::snapshot::host::HostState;
 use crate::snapshot::route::Priority;
 use crate::stats::{ClusterCounters, ClusterStats};
 
@@ -125,6 +126,7 @@ impl Pool {
         };
         counters.upstream_rq_pending_total.inc();
         counters.upstream_rq_pending_active.inc();
+        self.target.state.pending_requests.fetch_add(1, Ordering::Relaxed);
         let waiter = Rc::new(Waiter::default());
         self.line.borrow_mut().push_back(waiter.clone());
         self.begin_connection();
@@ -265,6 +267,7 @@ impl Pending<'_> {
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
         self.active.dec();
+        self.pool.target.state.pending_requests.fetch_sub(1, Ordering::Relaxed);
         self.pool.line.borrow_mut().retain(|waiter| !Rc::ptr_eq(waiter, &self.waiter));
         // It came too late for this request: the next one gets it.
         if let Some(Ok(connection)) = self.waiter.outcome.take() {

@@ -439,7 +439,7 @@ async fn what_a_configuration_asks_for_and_does_not_get_is_said() {
         json!({"cluster": "a", "request_mirror_policies": [{"cluster": "a"}]}),
         &[("a", &["127.0.0.1:9".parse().unwrap()])],
     );
-    let ejecting = json!({"name": "a", "type": "EDS", "outlier_detection": {}, "lb_policy": "RING_HASH",
+    let ejecting = json!({"name": "a", "type": "EDS", "outlier_detection": {},
         "eds_cluster_config": {"eds_config": {"ads": {}}}});
     asking.insert(lateen_xds::json::parse::<Cluster>(ejecting).unwrap(), vec![]);
     let proxy = Proxy::start(&Options { workers: 1, admin: None }).unwrap();
@@ -448,7 +448,6 @@ async fn what_a_configuration_asks_for_and_does_not_get_is_said() {
     assert_eq!(
         said,
         [
-            "cluster `a`: consistent hashing is not carried out yet; hosts are picked at random",
             "route configuration `routes`: mirroring is not carried out yet",
             "cluster `a`: outlier detection is not carried out yet",
         ]

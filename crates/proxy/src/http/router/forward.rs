@@ -17,6 +17,7 @@ use crate::http::exchange::{self, Cx, Scratch};
 use crate::http::h1::BodyLength;
 use crate::http::head::Known;
 use crate::http::reply::LocalReply;
+use crate::http::router::hash;
 use crate::http::router::retry::{Reset, ResetKind, Retries};
 use crate::http::router::select::Routed;
 use crate::http::stream_info::{Flag, StreamInfo};
@@ -75,12 +76,22 @@ pub(crate) async fn forward<'v>(
         deadlines.route = timeout.map(|timeout| info.started + timeout);
     }
     exchange::prepare_upstream_head(cx, scratch, info, routed, route, timeout);
+    let hash = match cluster.cluster.config.balancing.policy.is_hashed() {
+        true => hash::hash(&route.hash_policy, &scratch.request, info, &mut scratch.cookies),
+        false => None,
+    };
     let mut tried: Vec<u32> = Vec::new();
     let mut retry_permit = None;
     loop {
         info.attempts += 1;
         attempt_headers(scratch, info, routed, route, &deadlines, cx.manager.suppress_envoy_headers);
-        let context = PickContext { tried: &tried, reselections: retries.reselections(info.attempts) };
+        let context = PickContext {
+            tried: &tried,
+            reselections: retries.reselections(info.attempts),
+            hash,
+            loads: None,
+            now: info.started,
+        };
         let picked = cluster.pick(&context, &mut cx.worker.rng.borrow_mut());
         let Some(index) = picked else {
             counters.upstream_cx_none_healthy.inc();

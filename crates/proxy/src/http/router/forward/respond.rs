@@ -67,6 +67,9 @@ pub(super) async fn respond<'v>(
         let mut space = [0; 20];
         scratch.response.set_in_place(Known::XEnvoyAttemptCount, number(info.attempts.into(), &mut space));
     }
+    for cookie in scratch.cookies.drain(..) {
+        scratch.response.append_known(Known::SetCookie, &cookie);
+    }
     routed.mutate_response(&scratch.request, &mut scratch.response, info, &mut scratch.text);
     exchange::finish_response_head(cx, scratch);
     let mut response = ResponseBody::new(framing.body, to);

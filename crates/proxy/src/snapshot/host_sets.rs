@@ -1,0 +1,406 @@
+//! Which hosts may be chosen now, and how much of the traffic goes to which priority and locality?
+//!
+//! Built anew by the main thread whenever endpoints or their health change; the workers pick from it.
+
+use std::sync::Arc;
+
+use super::cluster::Balancing;
+use super::endpoints::{Endpoint, Endpoints, Health};
+use super::hash_table::{Candidate, HashTable};
+
+/// The hosts of a cluster by what may be done with them at this moment.
+#[derive(Debug, Default)]
+pub struct HostSets {
+    /// The priority levels, from 0.
+    pub levels: Vec<Level>,
+}
+
+/// One priority level.
+#[derive(Debug, Default)]
+pub struct Level {
+    /// Its hosts, as indices into `Endpoints::hosts`, for panic mode: those that the load assignment drains are not in it.
+    pub all: Vec<u32>,
+    /// The healthy ones.
+    pub healthy: Vec<u32>,
+    /// Those used after the healthy ones.
+    pub degraded: Vec<u32>,
+    /// Health is ignored, for too few are healthy.
+    pub panic: bool,
+    /// How well it is.
+    pub availability: Availability,
+    /// Its share of all requests.
+    pub load: Load,
+    /// Its localities, where they share by their weights and anybody in them can be chosen.
+    pub localities: Vec<Locality>,
+    /// Where the hash of a request decides.
+    pub table: Option<HashTable>,
+}
+
+/// How well a level is, in percent: its part of hosts that can be used, times the overprovisioning factor, at most 100.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Availability {
+    /// By its healthy hosts.
+    pub healthy: u32,
+    /// By its degraded hosts.
+    pub degraded: u32,
+}
+
+/// A level's share of all requests in percent; the shares of all levels make 100.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// To its healthy hosts.
+    pub healthy: u32,
+    /// To its degraded hosts.
+    pub degraded: u32,
+}
+
+/// A locality of one level.
+#[derive(Debug)]
+pub struct Locality {
+    /// Its healthy hosts.
+    pub healthy: Vec<u32>,
+    /// Its degraded hosts.
+    pub degraded: Vec<u32>,
+    /// Its weight, less where hosts are missing.
+    pub healthy_weight: f64,
+    /// The same for its degraded hosts.
+    pub degraded_weight: f64,
+}
+
+impl HostSets {
+    /// By the health of the hosts at this moment.
+    #[must_use]
+    pub fn build(balancing: &Balancing, endpoints: &Endpoints) -> Self {
+        let count = endpoints.hosts.iter().map(|host| host.priority + 1).max().unwrap_or(0);
+        let mut levels: Vec<Level> = (0..count).map(|priority| Level::of(endpoints, priority)).collect();
+        let availability: Vec<_> = levels.iter().map(|level| level.availability).collect();
+        let total = total_availability(&availability);
+        if balancing.panic_threshold > 0 && total < 100 {
+            for level in &mut levels {
+                level.panic = level.usable_percent(endpoints) < f64::from(balancing.panic_threshold);
+            }
+        }
+        let everywhere = !levels.is_empty() && levels.iter().all(|level| level.panic);
+        let loads = if everywhere { loads_in_panic(&levels) } else { loads(&availability) };
+        for (priority, (level, load)) in (0..).zip(levels.iter_mut().zip(loads)) {
+            level.load = load;
+            if balancing.locality_weighted {
+                level.localities = localities(endpoints, priority);
+            }
+            if balancing.policy.is_hashed() {
+                level.table = HashTable::build(&balancing.policy, &candidates(balancing, endpoints, level, priority));
+            }
+        }
+        Self { levels }
+    }
+
+    /// Hosts that are healthy, and those that are degraded.
+    #[must_use]
+    pub fn counts(&self) -> (usize, usize) {
+        let healthy = self.levels.iter().map(|level| level.healthy.len()).sum();
+        (healthy, self.levels.iter().map(|level| level.degraded.len()).sum())
+    }
+}
+
+impl Level {
+    fn of(endpoints: &Endpoints, priority: u32) -> Self {
+        let mut level = Self::default();
+        let mut total = 0_usize;
+        for (index, host) in (0..).zip(&endpoints.hosts).filter(|(_, host)| host.priority == priority) {
+            total += 1;
+            let health = host.health_now();
+            match health {
+                Health::Healthy => level.healthy.push(index),
+                Health::Degraded => level.degraded.push(index),
+                Health::Unhealthy | Health::Draining => {}
+            }
+            if health != Health::Draining {
+                level.all.push(index);
+            }
+        }
+        let share = |usable: usize| -> u32 {
+            let percent =
+                (u64::from(endpoints.overprovisioning) * usable as u64).checked_div(total as u64).unwrap_or(0);
+            u32::try_from(percent.min(100)).unwrap_or(100)
+        };
+        level.availability =
+            Availability { healthy: share(level.healthy.len()), degraded: share(level.degraded.len()) };
+        level
+    }
+
+    /// The part of its hosts that can be used, in percent.
+    fn usable_percent(&self, endpoints: &Endpoints) -> f64 {
+        let first = self.all.first().and_then(|index| endpoints.hosts.get(*index as usize));
+        let total =
+            first.map_or(0, |first| endpoints.hosts.iter().filter(|host| host.priority == first.priority).count());
+        if total == 0 {
+            return 0.0;
+        }
+        (self.healthy.len() + self.degraded.len()) as f64 * 100.0 / total as f64
+    }
+}
+
+/// The sum of what is available everywhere, at most 100.
+#[must_use]
+pub fn total_availability(availability: &[Availability]) -> u32 {
+    let sum: u32 = availability.iter().map(|level| level.healthy.saturating_add(level.degraded)).sum();
+    sum.min(100)
+}
+
+/// The shares by Envoy's rule: each level takes what it can, the healthy hosts of all before the degraded ones; what
+/// rounding leaves goes to the first that takes anything.
+#[must_use]
+pub fn loads(availability: &[Availability]) -> Vec<Load> {
+    let mut loads = vec![Load::default(); availability.len()];
+    let total = total_availability(availability);
+    if total == 0 {
+        // Nobody can be chosen; the first level says so.
+        if let Some(first) = loads.first_mut() {
+            first.healthy = 100;
+        }
+        return loads;
+    }
+    let mut left = 100;
+    for (load, level) in loads.iter_mut().zip(availability) {
+        load.healthy = (level.healthy * 100 / total).min(left);
+        left -= load.healthy;
+    }
+    for (load, level) in loads.iter_mut().zip(availability) {
+        load.degraded = (level.degraded * 100 / total).min(left);
+        left -= load.degraded;
+    }
+    if let Some(first) = availability.iter().position(|level| level.healthy > 0) {
+        loads[first].healthy += left;
+    } else if let Some(first) = availability.iter().position(|level| level.degraded > 0) {
+        loads[first].degraded += left;
+    }
+    loads
+}
+
+/// The shares when all levels are in panic mode: by the count of their hosts.
+fn loads_in_panic(levels: &[Level]) -> Vec<Load> {
+    let all: usize = levels.iter().map(|level| level.all.len()).sum();
+    let share = |part: usize| (part * 100).checked_div(all).map_or(0, |percent| u32::try_from(percent).unwrap_or(100));
+    let mut loads: Vec<_> = levels.iter().map(|level| Load { healthy: share(level.all.len()), degraded: 0 }).collect();
+    let left = 100_u32.saturating_sub(loads.iter().map(|load| load.healthy).sum());
+    let first = levels.iter().position(|level| !level.all.is_empty()).unwrap_or(0);
+    if let Some(first) = loads.get_mut(first) {
+        first.healthy += left;
+    }
+    loads
+}
+
+/// The localities of a level; none when no weight counts, and then they do not matter.
+fn localities(endpoints: &Endpoints, priority: u32) -> Vec<Locality> {
+    let factor = f64::from(endpoints.overprovisioning) / 100.0;
+    let mut built = Vec::new();
+    for weighted in endpoints.localities.iter().filter(|weighted| weighted.priority == priority) {
+        let mut locality =
+            Locality { healthy: Vec::new(), degraded: Vec::new(), healthy_weight: 0.0, degraded_weight: 0.0 };
+        let mut total = 0_usize;
+        for (index, host) in (0..).zip(&endpoints.hosts) {
+            if host.priority == priority && host.locality == weighted.locality {
+                total += 1;
+                match host.health_now() {
+                    Health::Healthy => locality.healthy.push(index),
+                    Health::Degraded => locality.degraded.push(index),
+                    Health::Unhealthy | Health::Draining => {}
+                }
+            }
+        }
+        if total > 0 {
+            let weight = |usable: usize| f64::from(weighted.weight) * (factor * usable as f64 / total as f64).min(1.0);
+            locality.healthy_weight = weight(locality.healthy.len());
+            locality.degraded_weight = weight(locality.degraded.len());
+            built.push(locality);
+        }
+    }
+    built
+}
+
+/// The hosts of a level with the key and the share that each has in a table.
+fn candidates<'a>(balancing: &Balancing, endpoints: &'a Endpoints, level: &Level, priority: u32) -> Vec<Candidate<'a>> {
+    let chosen = if level.panic { &level.all } else { &level.healthy };
+    let hosts: Vec<(u32, &Arc<Endpoint>)> =
+        chosen.iter().filter_map(|index| Some((*index, endpoints.hosts.get(*index as usize)?))).collect();
+    let key = |host: &'a Endpoint| match &host.hash_key {
+        Some(key) => &**key,
+        None if balancing.hash_hostnames => &host.hostname,
+        None => &host.address.text,
+    };
+    let mut candidates = Vec::with_capacity(hosts.len());
+    let mut normalize = |group: &mut dyn Iterator<Item = &(u32, &'a Arc<Endpoint>)>, share: f64| {
+        let group: Vec<_> = group.collect();
+        let sum: u64 = group.iter().map(|(_, host)| u64::from(host.weight)).sum();
+        candidates.extend(group.into_iter().map(|(index, host)| Candidate {
+            host: *index,
+            key: key(host),
+            weight: f64::from(host.weight) * share / sum as f64,
+        }));
+    };
+    let of_level = || endpoints.localities.iter().filter(|weighted| weighted.priority == priority);
+    let sum: u64 = of_level().map(|weighted| u64::from(weighted.weight)).sum();
+    if balancing.locality_weighted && sum > 0 {
+        for weighted in of_level().filter(|weighted| weighted.weight > 0) {
+            let share = f64::from(weighted.weight) / sum as f64;
+            normalize(&mut hosts.iter().filter(|(_, host)| host.locality == weighted.locality), share);
+        }
+    } else {
+        normalize(&mut hosts.iter(), 1.0);
+    }
+    candidates
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Instant;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::snapshot::cluster::ClusterConfig;
+    use crate::snapshot::endpoints::{HostStates, Resolved};
+    use crate::snapshot::host::Failed;
+
+    fn host(port: u16, health: &str) -> Value {
+        json!({"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}},
+               "health_status": health})
+    }
+
+    /// Hosts of a level: `h` healthy, `d` degraded, `u` unhealthy.
+    fn level(priority: u16, hosts: &str) -> Value {
+        let hosts = (0..).zip(hosts.chars()).map(|(index, health)| {
+            let health = match health {
+                'h' => "HEALTHY",
+                'd' => "DEGRADED",
+                _ => "UNHEALTHY",
+            };
+            host(1000 + 100 * priority + index, health)
+        });
+        json!({"priority": priority, "lb_endpoints": hosts.collect::<Vec<_>>()})
+    }
+
+    fn sets(settings: Value, groups: Value) -> (Endpoints, HostSets) {
+        let mut cluster = json!({"name": "c"});
+        cluster.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+        let config = ClusterConfig::build(&lateen_xds::json::parse(cluster).unwrap()).unwrap();
+        let assignment = lateen_xds::json::parse(json!({"cluster_name": "c", "endpoints": groups})).unwrap();
+        let endpoints =
+            Endpoints::build(&config, &assignment, &Resolved::new(), &mut HostStates::new(), Instant::now()).unwrap();
+        let sets = HostSets::build(&config.balancing, &endpoints);
+        (endpoints, sets)
+    }
+
+    fn shares(panic_threshold: u32, levels: &[&str]) -> Vec<(u32, u32, bool)> {
+        let settings = json!({"common_lb_config": {"healthy_panic_threshold": {"value": panic_threshold}}});
+        let groups: Vec<_> = (0..).zip(levels).map(|(priority, hosts)| level(priority, hosts)).collect();
+        let (_, sets) = sets(settings, groups.into());
+        sets.levels.iter().map(|level| (level.load.healthy, level.load.degraded, level.panic)).collect()
+    }
+
+    #[test]
+    fn a_level_passes_on_what_its_hosts_cannot_take() {
+        assert_eq!(shares(0, &["hu", "h"]), [(70, 0, false), (30, 0, false)]);
+        assert_eq!(shares(0, &["hhhu", "h"]), [(100, 0, false), (0, 0, false)]);
+        assert_eq!(shares(0, &["uu", "h"]), [(0, 0, false), (100, 0, false)]);
+        assert_eq!(shares(0, &["hu", "huuu", "hh"]), [(70, 0, false), (30, 0, false), (0, 0, false)]);
+    }
+
+    #[test]
+    fn together_too_little_is_scaled_up_and_rounding_goes_to_the_first() {
+        // 28, 14 and 14 percent of 56: 50, 25, 25.
+        assert_eq!(shares(0, &["huuuu", "huuuuuuuuu", "huuuuuuuuu"]), [(50, 0, false), (25, 0, false), (25, 0, false)]);
+        // 46 and 46 of 92 make 50 each; 46 and 35 of 81 leave one over.
+        assert_eq!(shares(0, &["huu", "huuu"]), [(57, 0, false), (43, 0, false)]);
+    }
+
+    #[test]
+    fn degraded_hosts_take_what_the_healthy_ones_leave() {
+        assert_eq!(shares(0, &["hd"]), [(70, 30, false)]);
+        assert_eq!(shares(0, &["hd", "h"]), [(70, 0, false), (30, 0, false)]);
+        assert_eq!(shares(0, &["du"]), [(0, 100, false)]);
+    }
+
+    #[test]
+    fn panic_needs_a_level_below_the_threshold_and_too_little_everywhere() {
+        assert_eq!(shares(50, &["huuu", "h"]), [(35, 0, false), (65, 0, false)]);
+        assert_eq!(shares(50, &["huuu", "huuu"]), [(50, 0, true), (50, 0, true)]);
+        // Only one level panics: the shares stay those of availability.
+        assert_eq!(shares(50, &["huuuuuuuuu", "hu"]), [(17, 0, true), (83, 0, false)]);
+        assert_eq!(shares(50, &["uuu", "uuuuu"]), [(38, 0, true), (62, 0, true)]);
+        assert_eq!(shares(0, &["uuu"]), [(100, 0, false)]);
+    }
+
+    #[test]
+    fn a_host_that_failed_is_no_longer_healthy_whatever_its_assignment_says() {
+        let (endpoints, before) = sets(json!({}), json!([level(0, "hhhh")]));
+        assert_eq!(before.counts(), (4, 0));
+        endpoints.hosts[2].state.set_failed(Failed::OutlierCheck, true);
+        let config = ClusterConfig::build(&lateen_xds::json::parse(json!({"name": "c"})).unwrap()).unwrap();
+        assert_eq!(HostSets::build(&config.balancing, &endpoints).levels[0].healthy, [0, 1, 3]);
+    }
+
+    fn zone(name: &str, weight: Option<u32>, hosts: Value) -> Value {
+        let mut group = json!({"locality": {"zone": name}, "lb_endpoints": hosts});
+        if let Some(weight) = weight {
+            group["load_balancing_weight"] = weight.into();
+        }
+        group
+    }
+
+    #[test]
+    fn a_locality_has_less_weight_when_hosts_are_missing() {
+        let weighted = json!({"common_lb_config": {"locality_weighted_lb_config": {}}});
+        let groups = json!([
+            zone("b", Some(1), json!([host(1, "HEALTHY"), host(2, "UNHEALTHY")])),
+            zone("a", Some(3), json!([host(3, "HEALTHY")])),
+            zone("c", None, json!([host(4, "HEALTHY")])),
+        ]);
+        let (_, sets) = sets(weighted, groups);
+        let localities = &sets.levels[0].localities;
+        assert_eq!(localities.iter().map(|place| place.healthy_weight).collect::<Vec<_>>(), [3.0, 0.7, 0.0]);
+        assert_eq!(localities[1].healthy, [0]);
+    }
+
+    #[test]
+    fn a_table_gives_each_host_its_part_of_its_localitys_part() {
+        let settings = json!({"lb_policy": "MAGLEV", "maglev_lb_config": {"table_size": 1009},
+            "common_lb_config": {"locality_weighted_lb_config": {}}});
+        let mut heavy = host(2, "HEALTHY");
+        heavy["load_balancing_weight"] = 3.into();
+        let groups = json!([
+            zone("a", Some(1), json!([host(1, "HEALTHY"), heavy])),
+            zone("b", Some(1), json!([host(3, "HEALTHY")])),
+        ]);
+        let (_, sets) = sets(settings, groups);
+        let table = sets.levels[0].table.as_ref().unwrap();
+        let mut counts = BTreeMap::new();
+        for hash in 0..1009 {
+            *counts.entry(table.pick(hash, 0).unwrap()).or_insert(0_u32) += 1;
+        }
+        for (host, expected) in [(0, 126_u32), (1, 378), (2, 505)] {
+            assert!(counts[&host].abs_diff(expected) <= 2, "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_hashed_by_key_or_name_or_address() {
+        let mut keyed = host(1, "HEALTHY");
+        keyed["metadata"] = json!({"filter_metadata": {"envoy.lb": {"hash_key": "one"}}});
+        let mut named = host(2, "HEALTHY");
+        named["endpoint"]["hostname"] = "two.example".into();
+        let keys = |hash_hostnames: bool| {
+            let settings = json!({"lb_policy": "MAGLEV", "common_lb_config": {
+                "consistent_hashing_lb_config": {"use_hostname_for_hashing": hash_hostnames}}});
+            let (endpoints, sets) = sets(settings.clone(), json!([{"lb_endpoints": [keyed, named]}]));
+            let mut cluster = settings;
+            cluster["name"] = "c".into();
+            let config = ClusterConfig::build(&lateen_xds::json::parse(cluster).unwrap()).unwrap();
+            let candidates = candidates(&config.balancing, &endpoints, &sets.levels[0], 0);
+            candidates.iter().map(|candidate| candidate.key.to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(keys(false), ["one", "127.0.0.1:2"]);
+        assert_eq!(keys(true), ["one", "two.example"]);
+    }
+}
