@@ -193,6 +193,7 @@ impl Builder {
             stats: stats.clone(),
             breakers: breakers.clone(),
         });
+        built.cluster.stats.set_tables(&built.cluster.host_sets);
         Some(built.cluster.clone())
     }
 
@@ -229,6 +230,7 @@ impl Builder {
                         _ => Arc::new(Breakers::new(&config.thresholds)),
                     };
                     let host_sets = Arc::new(HostSets::build(&config.balancing, &endpoints));
+                    stats.set_tables(&host_sets);
                     let endpoints = Arc::new(endpoints);
                     let cluster = Arc::new(Cluster { id, config, endpoints, host_sets, stats, breakers });
                     let built = BuiltCluster {

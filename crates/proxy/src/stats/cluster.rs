@@ -8,6 +8,8 @@ use lateen_telemetry::{Counter, Gauge, Histogram};
 
 use super::block::{PerWorker, block};
 use super::codes::CodeCounters;
+use crate::snapshot::hash_table::HashTable;
+use crate::snapshot::host_sets::HostSets;
 
 block! {
     /// What one worker counts of one cluster.
@@ -185,7 +187,31 @@ block! {
             breakers_default: BreakerGauges,
             /// `circuit_breakers.high.*`.
             breakers_high: BreakerGauges,
+            /// `ring_hash_lb.*`, for clusters with that policy.
+            ring_hash_lb: Lazy<RingGauges>,
+            /// `maglev_lb.*`, for clusters with that policy.
+            maglev_lb: Lazy<MaglevGauges>,
         }
+    }
+}
+
+block! {
+    /// How large a ring is, and what part of it one host has.
+    pub struct RingGauges {
+        counters {}
+        gauges { max_hashes_per_host, min_hashes_per_host, size }
+        histograms {}
+        others {}
+    }
+}
+
+block! {
+    /// What part of a Maglev table one host has.
+    pub struct MaglevGauges {
+        counters {}
+        gauges { max_entries_per_host, min_entries_per_host }
+        histograms {}
+        others {}
     }
 }
 
@@ -283,6 +309,26 @@ impl ClusterStats {
     #[must_use]
     pub fn level(&self, gauge: impl Fn(&ClusterCounters) -> &Gauge) -> u64 {
         lateen_telemetry::counter::level_of(self.workers.iter().map(|(_, counters)| gauge(counters)))
+    }
+
+    /// Sets the gauges that describe the tables of the balancer.
+    pub fn set_tables(&self, sets: &HostSets) {
+        for table in sets.levels.iter().filter_map(|level| level.table.as_ref()) {
+            let (size, least, most) = table.extent();
+            match table {
+                HashTable::Ring(_) => {
+                    let gauges = self.state.ring_hash_lb.touch();
+                    gauges.size.set(size);
+                    gauges.min_hashes_per_host.set(least);
+                    gauges.max_hashes_per_host.set(most);
+                }
+                HashTable::Maglev(_) => {
+                    let gauges = self.state.maglev_lb.touch();
+                    gauges.min_entries_per_host.set(least);
+                    gauges.max_entries_per_host.set(most);
+                }
+            }
+        }
     }
 
     /// Sets the membership gauges and counts a change when the hosts changed.

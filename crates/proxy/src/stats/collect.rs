@@ -124,6 +124,12 @@ impl ClusterStats {
         collect_blocks(&scope, "", || self.blocks(), samples);
         collect_blocks(&scope, "", || std::iter::once(&self.state), samples);
         collect_absent(&scope, cluster::ABSENT_COUNTERS, cluster::ABSENT_GAUGES, samples);
+        if let Some(gauges) = self.state.ring_hash_lb.get() {
+            collect_blocks(&scope, "ring_hash_lb.", || std::iter::once(gauges), samples);
+        }
+        if let Some(gauges) = self.state.maglev_lb.get() {
+            collect_blocks(&scope, "maglev_lb.", || std::iter::once(gauges), samples);
+        }
         collect_breakers(&scope, "circuit_breakers.default.", &self.state.breakers_default, samples);
         collect_breakers(&scope, "circuit_breakers.high.", &self.state.breakers_high, samples);
         collect_codes(&scope, "", self.blocks().map(|block| &block.codes), true, samples);

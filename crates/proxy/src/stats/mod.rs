@@ -20,7 +20,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use lateen_telemetry::Distribution;
 
 pub use block::PerWorker;
-pub use cluster::{Answers, BreakerGauges, ClusterCounters, ClusterState, ClusterStats, Lazy, RemainingGauges};
+pub use cluster::{
+    Answers, BreakerGauges, ClusterCounters, ClusterState, ClusterStats, Lazy, MaglevGauges, RemainingGauges,
+    RingGauges,
+};
 pub use codes::{ClassCounters, CodeCounters};
 pub use http::{HttpCounters, HttpStats};
 pub use listener::{ListenerCounters, ListenerStats};
