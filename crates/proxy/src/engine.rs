@@ -1,6 +1,9 @@
 //! The main thread of the data plane: one loop over one closed set of events. It builds snapshots, binds sockets,
 //! resolves names, hands everything to the workers and answers the admin interface.
 
+mod merging;
+mod outliers;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -15,6 +18,8 @@ use tokio::runtime::{Builder as RuntimeBuilder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, oneshot};
 
+use self::merging::{Merging, When};
+use self::outliers::Outliers;
 use crate::access_log::LogSink;
 use crate::admin::engine::EngineSource;
 use crate::admin::{Order, Updates};
@@ -22,9 +27,11 @@ use crate::http::ingress::Machine;
 use crate::snapshot::build::{Builder, Rejection};
 use crate::snapshot::cluster::Discovery;
 use crate::snapshot::endpoints::DnsName;
+use crate::snapshot::host::HostState;
 use crate::snapshot::limitation::Limitation;
 use crate::snapshot::{Cluster, Invalid, Snapshot};
 use crate::stats::Registry;
+use crate::upstream::outlier::Outlier;
 use crate::worker::{self, Command, Common, Worker};
 
 /// Connections that wait to be accepted, per worker.
@@ -97,6 +104,16 @@ impl Status {
 pub(crate) enum Event {
     Apply(Box<XdsSet>, oneshot::Sender<Applied>),
     Resolved(DnsName, io::Result<Vec<IpAddr>>),
+    /// A host of a cluster completed a row of failures.
+    Suspect {
+        cluster: Arc<str>,
+        host: Arc<HostState>,
+        outlier: Outlier,
+    },
+    /// An interval of a cluster's outlier detection ended.
+    Sweep(Arc<str>),
+    /// Changes of health in a cluster waited long enough.
+    Rebalance(Arc<str>),
     Order(Order),
     Shutdown(Duration, oneshot::Sender<()>),
 }
@@ -126,7 +143,9 @@ impl Proxy {
             admin.set_nonblocking(true)?;
         }
         let admin_address = admin.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
+        let (events, receiver) = unbounded_channel();
         let common = Arc::new(Common {
+            events: events.clone(),
             stats: stats.clone(),
             connection_ids: AtomicU64::new(0),
             machine: Machine { address: first_address() },
@@ -137,7 +156,6 @@ impl Proxy {
             senders.push(start_worker(index, common.clone(), sink.clone())?);
         }
         let stop = Arc::new(Notify::new());
-        let (events, receiver) = unbounded_channel();
         let source = admin_address.map(|admin| EngineSource {
             status: status.clone(),
             events: events.clone(),
@@ -150,6 +168,8 @@ impl Proxy {
             workers: senders,
             bound: HashMap::new(),
             resolving: HashMap::new(),
+            outliers: Outliers::new(events.clone()),
+            merging: Merging::default(),
             set: XdsSet::default(),
             events: events.clone(),
             sink,
@@ -216,6 +236,9 @@ impl std::fmt::Debug for Event {
         f.write_str(match self {
             Self::Apply(..) => "Apply",
             Self::Resolved(..) => "Resolved",
+            Self::Suspect { .. } => "Suspect",
+            Self::Sweep(..) => "Sweep",
+            Self::Rebalance(..) => "Rebalance",
             Self::Order(..) => "Order",
             Self::Shutdown(..) => "Shutdown",
         })
@@ -264,6 +287,8 @@ struct Engine {
     workers: Vec<UnboundedSender<Command>>,
     bound: HashMap<Arc<str>, Bound>,
     resolving: HashMap<DnsName, tokio::task::JoinHandle<()>>,
+    outliers: Outliers,
+    merging: Merging,
     set: XdsSet,
     events: UnboundedSender<Event>,
     sink: LogSink,
@@ -287,6 +312,20 @@ impl Engine {
                 }
                 Event::Resolved(name, Err(error)) => {
                     tracing::debug!(host = %name.host, %error, "name resolution failed; the last addresses stay");
+                }
+                Event::Suspect { cluster, host, outlier } => {
+                    if self.outliers.suspect(&cluster, &host, outlier, Instant::now()) {
+                        self.health_changed(&cluster);
+                    }
+                }
+                Event::Sweep(cluster) => {
+                    if self.outliers.sweep(&cluster, Instant::now()) {
+                        self.health_changed(&cluster);
+                    }
+                }
+                Event::Rebalance(cluster) => {
+                    self.merging.told(&cluster, Instant::now());
+                    self.rebalance(&cluster);
                 }
                 Event::Order(order) => self.obey(order),
                 Event::Shutdown(limit, done) => {
@@ -351,6 +390,10 @@ impl Engine {
         for worker in 0..self.workers.len() {
             self.tell(worker, Command::Adopt(snapshot.clone()));
         }
+        self.merging.retain(|name| self.set.clusters.contains_key(name));
+        for released in self.outliers.adopt(&snapshot) {
+            self.rebalance(&released);
+        }
         let listeners: BTreeMap<_, _> = self.bound.iter().map(|(name, bound)| (name.clone(), bound.actual)).collect();
         let mut current = self.status.lock();
         let now = SystemTime::now();
@@ -361,6 +404,30 @@ impl Engine {
         record_membership(before.as_deref(), &snapshot);
         current.listeners.clone_from(&listeners);
         Applied { rejections, limitations: self.builder.limitations(&self.set), listeners }
+    }
+
+    /// The health of hosts of a cluster changed: the workers hear of it, perhaps together with further changes.
+    fn health_changed(&mut self, cluster: &Arc<str>) {
+        let Some(window) = self.builder.merge_window(cluster) else { return };
+        match self.merging.changed(cluster, window, Instant::now()) {
+            When::Now => self.rebalance(cluster),
+            When::After(wait) => {
+                let (cluster, events) = (cluster.clone(), self.events.clone());
+                tokio::task::spawn_local(async move {
+                    tokio::time::sleep(wait).await;
+                    // The engine may have ended meanwhile.
+                    let _ = events.send(Event::Rebalance(cluster));
+                });
+            }
+            When::Merged => {}
+        }
+    }
+
+    fn rebalance(&mut self, cluster: &str) {
+        let Some(cluster) = self.builder.look_again(cluster) else { return };
+        for worker in 0..self.workers.len() {
+            self.tell(worker, Command::Rebalance(cluster.clone()));
+        }
     }
 
     /// Does what the admin interface was asked for.

@@ -96,6 +96,13 @@ fn text(cluster: &Cluster, service_name: Option<String>, out: &mut String) {
         let _ = writeln!(out, "{name}::{rest}");
     };
     line(format_args!("observability_name::{}", cluster.config.stat_name));
+    if cluster.config.outlier_detection.is_some() {
+        let [[mean, limit], [local_mean, local_limit]] = cluster.stats.averages.get().map(|pair| pair.map(shown_rate));
+        line(format_args!("outlier::success_rate_average::{mean}"));
+        line(format_args!("outlier::success_rate_ejection_threshold::{limit}"));
+        line(format_args!("outlier::local_origin_success_rate_average::{local_mean}"));
+        line(format_args!("outlier::local_origin_success_rate_ejection_threshold::{local_limit}"));
+    }
     for (priority, thresholds) in ["default", "high"].into_iter().zip(&cluster.config.thresholds) {
         let Thresholds { max_connections, max_pending_requests, max_requests, max_retries, .. } = thresholds;
         line(format_args!("{priority}_priority::max_connections::{max_connections}"));
@@ -167,6 +174,11 @@ fn shown_rate(rate: f64) -> String {
     if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.').to_owned() } else { digits }
 }
 
+/// A rate as messages have it, where it is known.
+fn percent(value: f64) -> Option<Percent> {
+    (value >= 0.0).then_some(Percent { value })
+}
+
 fn status(cluster: &Cluster, service_name: Option<String>) -> admin_v3::ClusterStatus {
     let thresholds = cluster.config.thresholds.iter().zip([0, 1]).map(|(thresholds, priority)| {
         cluster_v3::circuit_breakers::Thresholds {
@@ -178,7 +190,10 @@ fn status(cluster: &Cluster, service_name: Option<String>) -> admin_v3::ClusterS
             ..cluster_v3::circuit_breakers::Thresholds::default()
         }
     });
+    let [[_, limit], [_, local_limit]] = cluster.stats.averages.get();
     admin_v3::ClusterStatus {
+        success_rate_ejection_threshold: percent(limit),
+        local_origin_success_rate_ejection_threshold: percent(local_limit),
         name: cluster.config.name.to_string(),
         added_via_api: true,
         host_statuses: cluster.endpoints.hosts.iter().map(host_status).collect(),
@@ -209,10 +224,9 @@ fn host_status(endpoint: &Arc<Endpoint>) -> admin_v3::HostStatus {
     };
     let [region, zone, sub_zone] = endpoint.locality.each_ref().map(ToString::to_string);
     let rates = endpoint.state.rates.get();
-    let rate = |value: f64| (value >= 0.0).then_some(Percent { value });
     admin_v3::HostStatus {
-        success_rate: rate(rates[0]),
-        local_origin_success_rate: rate(rates[1]),
+        success_rate: percent(rates[0]),
+        local_origin_success_rate: percent(rates[1]),
         address: Some(address(endpoint.address.socket)),
         stats: vec![
             metric(Type::Counter, "cx_connect_fail", numbers.cx_connect_fail),

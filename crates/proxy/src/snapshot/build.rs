@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use lateen_xds::envoy::config::cluster::v3 as cluster_v3;
 use lateen_xds::envoy::config::endpoint::v3::ClusterLoadAssignment;
@@ -152,7 +152,7 @@ impl Builder {
 
     /// The DNS names that the clusters of a set need, with the refresh interval of each.
     #[must_use]
-    pub fn dns_names(&self, set: &XdsSet) -> HashMap<DnsName, std::time::Duration> {
+    pub fn dns_names(&self, set: &XdsSet) -> HashMap<DnsName, Duration> {
         let mut names = HashMap::new();
         for (name, resource) in &set.clusters {
             let Some(built) = self.clusters.get(name) else { continue };
@@ -179,6 +179,12 @@ impl Builder {
                 ..Self::new(self.stats.clone())
             };
         }
+    }
+
+    /// How long changes of health in a cluster are gathered.
+    #[must_use]
+    pub fn merge_window(&self, name: &str) -> Option<Duration> {
+        self.clusters.get(name).map(|built| built.cluster.config.balancing.merge_window)
     }
 
     /// Looks again at the health of a cluster's hosts: the cluster with what may be chosen now.

@@ -10,6 +10,7 @@ use super::block::{PerWorker, block};
 use super::codes::CodeCounters;
 use crate::snapshot::hash_table::HashTable;
 use crate::snapshot::host_sets::HostSets;
+use crate::upstream::outlier::Averages;
 
 block! {
     /// What one worker counts of one cluster.
@@ -187,11 +188,44 @@ block! {
             breakers_default: BreakerGauges,
             /// `circuit_breakers.high.*`.
             breakers_high: BreakerGauges,
+            /// `outlier_detection.*`, for clusters that have it.
+            outlier_detection: Lazy<OutlierCounters>,
             /// `ring_hash_lb.*`, for clusters with that policy.
             ring_hash_lb: Lazy<RingGauges>,
             /// `maglev_lb.*`, for clusters with that policy.
             maglev_lb: Lazy<MaglevGauges>,
         }
+    }
+}
+
+block! {
+    /// Which hosts stood out, and which of them were taken out. The main thread counts.
+    pub struct OutlierCounters {
+        counters {
+            ejections_consecutive_5xx,
+            ejections_detected_consecutive_5xx,
+            ejections_detected_consecutive_gateway_failure,
+            ejections_detected_consecutive_local_origin_failure,
+            ejections_detected_degradation,
+            ejections_detected_failure_percentage,
+            ejections_detected_local_origin_failure_percentage,
+            ejections_detected_local_origin_success_rate,
+            ejections_detected_success_rate,
+            ejections_enforced_consecutive_5xx,
+            ejections_enforced_consecutive_gateway_failure,
+            ejections_enforced_consecutive_local_origin_failure,
+            ejections_enforced_failure_percentage,
+            ejections_enforced_local_origin_failure_percentage,
+            ejections_enforced_local_origin_success_rate,
+            ejections_enforced_success_rate,
+            ejections_enforced_total,
+            ejections_overflow,
+            ejections_success_rate,
+            ejections_total,
+        }
+        gauges { ejections_active }
+        histograms {}
+        others {}
     }
 }
 
@@ -278,6 +312,8 @@ pub struct ClusterStats {
     pub name: Arc<str>,
     /// What the main thread counts.
     pub state: ClusterState,
+    /// Success rates that outlier detection found, for `/clusters`.
+    pub(crate) averages: Arc<Averages>,
     pub(crate) workers: PerWorker<ClusterCounters>,
     pub(crate) history: super::History,
 }
@@ -287,6 +323,7 @@ impl ClusterStats {
         Self {
             name,
             state: ClusterState::default(),
+            averages: Arc::default(),
             workers: PerWorker::new(workers),
             history: super::History::default(),
         }

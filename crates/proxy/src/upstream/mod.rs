@@ -4,6 +4,7 @@ mod balance;
 mod breakers;
 mod cluster;
 mod connection;
+pub(crate) mod outlier;
 mod pool;
 mod schedule;
 

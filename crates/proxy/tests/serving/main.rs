@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set its scene has failed")]
 
 mod circuit_breaking;
+mod outliers;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -439,9 +440,9 @@ async fn what_a_configuration_asks_for_and_does_not_get_is_said() {
         json!({"cluster": "a", "request_mirror_policies": [{"cluster": "a"}]}),
         &[("a", &["127.0.0.1:9".parse().unwrap()])],
     );
-    let ejecting = json!({"name": "a", "type": "EDS", "outlier_detection": {},
-        "eds_cluster_config": {"eds_config": {"ads": {}}}});
-    asking.insert(lateen_xds::json::parse::<Cluster>(ejecting).unwrap(), vec![]);
+    let budgeted = json!({"name": "a", "type": "EDS", "eds_cluster_config": {"eds_config": {"ads": {}}},
+        "circuit_breakers": {"thresholds": [{"retry_budget": {"budget_interval": "1s"}}]}});
+    asking.insert(lateen_xds::json::parse::<Cluster>(budgeted).unwrap(), vec![]);
     let proxy = Proxy::start(&Options { workers: 1, admin: None }).unwrap();
     let applied = proxy.apply(asking).await;
     let said: Vec<String> = applied.limitations.iter().map(ToString::to_string).collect();
@@ -449,7 +450,7 @@ async fn what_a_configuration_asks_for_and_does_not_get_is_said() {
         said,
         [
             "route configuration `routes`: mirroring is not carried out yet",
-            "cluster `a`: outlier detection is not carried out yet",
+            "cluster `a`: the interval of a retry budget is not carried out yet; what is under way now counts",
         ]
     );
 }

@@ -15,14 +15,15 @@ use self::respond::respond;
 use crate::http::connection::Downstream;
 use crate::http::exchange::{self, Cx, Scratch};
 use crate::http::h1::BodyLength;
-use crate::http::head::Known;
-use crate::http::reply::LocalReply;
+use crate::http::head::{Head, Known};
+use crate::http::reply::{LocalReply, grpc_as_http, is_grpc};
 use crate::http::router::hash;
 use crate::http::router::retry::{Reset, ResetKind, Retries};
 use crate::http::router::select::Routed;
 use crate::http::stream_info::{Flag, StreamInfo};
 use crate::http::transfer::RequestBody;
 use crate::snapshot::route::Forward;
+use crate::upstream::outlier::Outcome;
 use crate::upstream::{PickContext, WorkerCluster, WorkerHost};
 
 /// Request body bytes kept for retries, when the route says nothing else; Envoy's connection buffer limit.
@@ -104,12 +105,18 @@ pub(crate) async fn forward<'v>(
         let connected = connect(cx, down, info, cluster, host, route.priority, &body, &deadlines).await;
         let outcome = match connected {
             Ok(connected) => {
+                cx.worker.report(cluster, host, Outcome::Connected);
                 let (up, _) = up.insert(connected);
                 attempt(cx, down, scratch, info, cluster, host, up, &mut body, &mut deadlines, route).await
             }
             Err(Attempt::NoPool) => return no_healthy_upstream(cx, cluster),
             Err(failed) => failed,
         };
+        if cluster.cluster.config.outlier_detection.is_some()
+            && let Some(reported) = reported(&outcome, up.is_some(), &scratch.request, &scratch.response)
+        {
+            cx.worker.report(cluster, host, reported);
+        }
         // The retry that this attempt was, if it was one, is over.
         drop(retry_permit.take());
         let wants_retry = match &outcome {
@@ -209,6 +216,26 @@ async fn take_rest(down: &mut Downstream, scratch: &mut Scratch, info: &mut Stre
 fn downstream_gone(info: &mut StreamInfo<'_>) {
     info.flags.raise(Flag::DownstreamConnectionTermination);
     info.details = Some(Cow::Borrowed("downstream_remote_disconnect"));
+}
+
+/// What outlier detection hears of an attempt. What never got to a host, or ended for another reason, is not held
+/// against it.
+fn reported(outcome: &Attempt, connected: bool, request: &Head, response: &Head) -> Option<Outcome> {
+    match outcome {
+        Attempt::Response(_) => {
+            let grpc = is_grpc(request).then(|| response.get(Known::GrpcStatus)).flatten();
+            Some(Outcome::Answer(grpc.map_or_else(|| response.status(), grpc_as_http)))
+        }
+        Attempt::Reset(reset) => match reset.kind {
+            ResetKind::Overflow => None,
+            ResetKind::PerTryTimeout => connected.then_some(Outcome::Timeout),
+            _ => Some(Outcome::ConnectionFailed),
+        },
+        Attempt::Timeout(reply) if connected && reply.flag == Some(Flag::UpstreamRequestTimeout) => {
+            Some(Outcome::Timeout)
+        }
+        _ => None,
+    }
 }
 
 /// There is no host that the request could go to.

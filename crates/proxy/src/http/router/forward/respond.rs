@@ -16,6 +16,7 @@ use crate::http::router::select::Routed;
 use crate::http::stream_info::{Flag, StreamInfo};
 use crate::http::transfer::{Event, Output, RequestBody, ResponseBody, Transfer, body_read_size};
 use crate::snapshot::route::Forward;
+use crate::upstream::outlier::Outcome;
 use crate::upstream::{ActiveRequest, UpstreamConnection, WorkerCluster, WorkerHost};
 
 /// Sends the response to the client.
@@ -77,6 +78,7 @@ pub(super) async fn respond<'v>(
     loop {
         if response.advance(&mut up.buffer, &mut scratch.to_client).is_err() {
             counters.upstream_cx_protocol_error.inc();
+            cx.worker.report(cluster, host, Outcome::ConnectionFailed);
             flush(down, &mut scratch.to_client, &deadlines).await;
             return broken_off(info, response.sent, true);
         }
@@ -105,6 +107,7 @@ pub(super) async fn respond<'v>(
                 if protocol {
                     counters.upstream_cx_protocol_error.inc();
                 }
+                cx.worker.report(cluster, host, Outcome::ConnectionFailed);
                 flush(down, &mut scratch.to_client, &deadlines).await;
                 return broken_off(info, response.sent, protocol);
             }
