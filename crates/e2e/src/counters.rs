@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 /// Counters of a cluster that are compared, without the `cluster.NAME.` before them.
-const CLUSTER: [&str; 22] = [
+const CLUSTER: [&str; 30] = [
     "upstream_rq_total",
     "upstream_rq_active_overflow",
     "upstream_rq_completed",
@@ -30,6 +30,14 @@ const CLUSTER: [&str; 22] = [
     "upstream_cx_overflow",
     "upstream_cx_protocol_error",
     "membership_total",
+    "outlier_detection.ejections_detected_consecutive_5xx",
+    "outlier_detection.ejections_detected_consecutive_gateway_failure",
+    "outlier_detection.ejections_detected_consecutive_local_origin_failure",
+    "outlier_detection.ejections_consecutive_5xx",
+    "outlier_detection.ejections_enforced_consecutive_5xx",
+    "outlier_detection.ejections_enforced_total",
+    "outlier_detection.ejections_overflow",
+    "outlier_detection.ejections_total",
 ];
 
 /// Counters of a connection manager that are compared, without the `http.PREFIX.` before them.

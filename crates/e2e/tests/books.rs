@@ -45,6 +45,7 @@ pages! {
     page_17_hosts_in_the_mesh = "17-hosts-in-the-mesh",
     page_18_http_proxy = "18-http-proxy",
     page_20_circuit_breaking = "20-circuit-breaking",
+    page_21_outlier_detection = "21-outlier-detection",
 }
 
 #[test]

@@ -60,7 +60,7 @@ impl HashTable {
                 points.get(index).map(|point| point.host)
             }
             Self::Maglev(hosts) => {
-                let hash = if attempt == 0 { hash } else { hash ^ u64::from(attempt.wrapping_neg()) };
+                let hash = if attempt == 0 { hash } else { hash ^ u64::from(attempt).wrapping_neg() };
                 let index = hash.checked_rem(hosts.len() as u64)?;
                 hosts.get(usize::try_from(index).ok()?).copied()
             }

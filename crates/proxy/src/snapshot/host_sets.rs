@@ -18,8 +18,10 @@ pub struct HostSets {
 /// One priority level.
 #[derive(Debug, Default)]
 pub struct Level {
-    /// Its hosts, as indices into `Endpoints::hosts`, for panic mode: those that the load assignment drains are not in it.
+    /// Its hosts, as indices into `Endpoints::hosts`; panic mode uses them all.
     pub all: Vec<u32>,
+    /// How many of them the load assignment drains.
+    pub draining: usize,
     /// The healthy ones.
     pub healthy: Vec<u32>,
     /// Those used after the healthy ones.
@@ -77,7 +79,7 @@ impl HostSets {
         let total = total_availability(&availability);
         if balancing.panic_threshold > 0 && total < 100 {
             for level in &mut levels {
-                level.panic = level.usable_percent(endpoints) < f64::from(balancing.panic_threshold);
+                level.panic = level.usable_percent() < f64::from(balancing.panic_threshold);
             }
         }
         let everywhere = !levels.is_empty() && levels.iter().all(|level| level.panic);
@@ -105,22 +107,18 @@ impl HostSets {
 impl Level {
     fn of(endpoints: &Endpoints, priority: u32) -> Self {
         let mut level = Self::default();
-        let mut total = 0_usize;
         for (index, host) in (0..).zip(&endpoints.hosts).filter(|(_, host)| host.priority == priority) {
-            total += 1;
-            let health = host.health_now();
-            match health {
+            level.all.push(index);
+            match host.health_now() {
                 Health::Healthy => level.healthy.push(index),
                 Health::Degraded => level.degraded.push(index),
-                Health::Unhealthy | Health::Draining => {}
-            }
-            if health != Health::Draining {
-                level.all.push(index);
+                Health::Unhealthy => {}
+                Health::Draining => level.draining += 1,
             }
         }
+        let total = level.counted() as u64;
         let share = |usable: usize| -> u32 {
-            let percent =
-                (u64::from(endpoints.overprovisioning) * usable as u64).checked_div(total as u64).unwrap_or(0);
+            let percent = (u64::from(endpoints.overprovisioning) * usable as u64).checked_div(total).unwrap_or(0);
             u32::try_from(percent.min(100)).unwrap_or(100)
         };
         level.availability =
@@ -128,15 +126,17 @@ impl Level {
         level
     }
 
+    /// How many hosts count where a part of them is meant: not those that drain.
+    fn counted(&self) -> usize {
+        self.all.len() - self.draining
+    }
+
     /// The part of its hosts that can be used, in percent.
-    fn usable_percent(&self, endpoints: &Endpoints) -> f64 {
-        let first = self.all.first().and_then(|index| endpoints.hosts.get(*index as usize));
-        let total =
-            first.map_or(0, |first| endpoints.hosts.iter().filter(|host| host.priority == first.priority).count());
-        if total == 0 {
-            return 0.0;
+    fn usable_percent(&self) -> f64 {
+        match self.counted() {
+            0 => 0.0,
+            all => (self.healthy.len() + self.degraded.len()) as f64 * 100.0 / all as f64,
         }
-        (self.healthy.len() + self.degraded.len()) as f64 * 100.0 / total as f64
     }
 }
 
@@ -200,12 +200,13 @@ fn localities(endpoints: &Endpoints, priority: u32) -> Vec<Locality> {
         let mut total = 0_usize;
         for (index, host) in (0..).zip(&endpoints.hosts) {
             if host.priority == priority && host.locality == weighted.locality {
-                total += 1;
                 match host.health_now() {
                     Health::Healthy => locality.healthy.push(index),
                     Health::Degraded => locality.degraded.push(index),
-                    Health::Unhealthy | Health::Draining => {}
+                    Health::Unhealthy => {}
+                    Health::Draining => continue,
                 }
+                total += 1;
             }
         }
         if total > 0 {

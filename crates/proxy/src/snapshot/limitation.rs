@@ -89,7 +89,7 @@ pub(super) fn of_cluster(message: &cluster_v3::Cluster, origin: Option<&Origin>)
     let hashing = message.common_lb_config.as_ref().and_then(|common| common.consistent_hashing_lb_config.as_ref());
     let bounded = hashing.is_some_and(|hashing| hashing.hash_balance_factor.is_some_and(|factor| factor > 0));
     let asked = [
-        (budget_interval, "the interval of a retry budget is not carried out yet; what is under way now counts"),
+        (budget_interval, "the interval of a retry budget is not carried out yet"),
         (!message.health_checks.is_empty(), "active health checks are not carried out yet"),
         (bounded, "the bounded load of consistent hashing (hash_balance_factor) is not carried out yet"),
     ];

@@ -450,7 +450,7 @@ async fn what_a_configuration_asks_for_and_does_not_get_is_said() {
         said,
         [
             "route configuration `routes`: mirroring is not carried out yet",
-            "cluster `a`: the interval of a retry budget is not carried out yet; what is under way now counts",
+            "cluster `a`: the interval of a retry budget is not carried out yet",
         ]
     );
 }
