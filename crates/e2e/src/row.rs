@@ -97,6 +97,8 @@ pub enum Choice {
     NobodyWhole,
     /// Statistical: the share of each, in percent.
     Shares(Vec<(String, f64)>),
+    /// All requests of a statistical row reach one and the same, whichever that is.
+    OneOnly,
 }
 
 /// One assertion on a header list.
@@ -385,6 +387,7 @@ fn parse_backend(spans: &[String]) -> Result<ExpectedBackend, String> {
             match name {
                 "body" => expected.body = Some(unescape(value)?),
                 "size" => expected.size = Some(value.parse().map_err(|_| wrong())?),
+                "one" => expected.choice = Some(Choice::OneOnly),
                 _ => return Err(wrong()),
             }
         } else if let Some((name, share)) = span.strip_suffix('%').and_then(|text| text.rsplit_once(' ')) {

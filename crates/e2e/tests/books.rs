@@ -46,6 +46,7 @@ pages! {
     page_18_http_proxy = "18-http-proxy",
     page_20_circuit_breaking = "20-circuit-breaking",
     page_21_outlier_detection = "21-outlier-detection",
+    page_22_consistent_hash = "22-consistent-hash",
 }
 
 #[test]
