@@ -145,3 +145,26 @@ async fn hosts_share_traffic_as_their_policy_says() {
     }
     scene.end().await;
 }
+
+#[tokio::test]
+async fn retries_may_leave_out_priorities_that_were_tried() {
+    let priority = json!({"name": "envoy.retry_priorities.previous_priorities", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
+        "update_frequency": 1}});
+    let policy = json!({"retry_policy": {"retry_on": "5xx", "num_retries": 4, "retry_priority": priority,
+        "retry_back_off": {"base_interval": "0.001s"}}});
+    let mut scene = Scene::start(&["a", "b", "c"], |ports| {
+        let levels = ["a", "b", "c"].iter().enumerate().map(
+            |(priority, name)| json!({"priority": priority, "lb_endpoints": [endpoint(ports[*name], &json!({}))]}),
+        );
+        (vec![cluster("levels", &levels.collect::<Vec<_>>().into(), &json!({}))], json!([route("levels", &policy)]))
+    })
+    .await;
+    for side in scene.sides.clone() {
+        side.ask(&["GET h/levels/?status=503".to_owned()]).await;
+        let received = scene.backends.take().await.unwrap();
+        let tried: Vec<_> = received.iter().map(|received| received.backend.as_str()).collect();
+        assert_eq!(tried, ["a", "b", "c", "a", "b"], "{}", side.name);
+    }
+    scene.end().await;
+}

@@ -61,7 +61,6 @@ fn of_route(route: &Route, note: &mut impl FnMut(String)) {
         (forward.internal_redirect.is_some(), "following redirects inside the proxy"),
         (forward.max_stream_duration.is_some_and(|limit| !limit.is_zero()), "the maximum stream duration"),
         (matches!(forward.host_rewrite, Some(HostRewrite::Auto)), "the host of the chosen endpoint"),
-        (policy.is_some_and(|policy| policy.previous_priorities.is_some()), "retrying in other localities"),
         (policy.is_some_and(|policy| policy.rate_limited_back_off.is_some()), "waiting as long as a response says"),
         (policy.is_some_and(|policy| policy.per_try_idle_timeout.is_some()), "the idle timeout of a try"),
         (policy.is_some_and(|policy| !policy.retriable_request_headers.is_empty()), "retrying by request headers"),

@@ -18,7 +18,7 @@ pub(crate) struct PickContext<'a> {
     pub(crate) reselections: u32,
     /// The hash of the request, if it has one.
     pub(crate) hash: Option<u64>,
-    /// Shares of the levels, in place of those that follow from health.
+    /// Shares of the levels in place of those that follow from health; not where the hash of a request decides.
     pub(crate) loads: Option<&'a [Load]>,
     /// This moment, for slow start.
     pub(crate) now: Instant,
@@ -118,8 +118,11 @@ impl Balancer {
         let (number, degraded) = if self.simple && context.loads.is_none() {
             (0, false)
         } else {
-            let point = if self.policy.is_hashed() { (hash % 100) as u32 + 1 } else { rng.u32(1..=100) };
-            choose_level(&self.sets.levels, context.loads, point)?
+            let (point, loads) = match self.policy.is_hashed() {
+                true => ((hash % 100) as u32 + 1, None),
+                false => (rng.u32(1..=100), context.loads),
+            };
+            choose_level(&self.sets.levels, loads, point)?
         };
         let level = self.sets.levels.get(number)?;
         let panic = level.panic;

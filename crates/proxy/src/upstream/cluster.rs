@@ -14,6 +14,7 @@ use super::pool::{Pool, Target};
 use crate::snapshot::Cluster;
 use crate::snapshot::endpoints::Endpoint;
 use crate::snapshot::host::HostState;
+use crate::snapshot::host_sets::HostSets;
 use crate::snapshot::route::Priority;
 use crate::stats::ClusterCounters;
 
@@ -92,6 +93,11 @@ impl WorkerCluster {
     /// This worker's counters of the cluster.
     pub(crate) fn counters(&self) -> &ClusterCounters {
         self.cluster.stats.worker(self.worker)
+    }
+
+    /// Who may be chosen at this moment.
+    pub(crate) fn host_sets(&self) -> Arc<HostSets> {
+        self.balancer.borrow().sets.clone()
     }
 
     /// Picks a host for an attempt.

@@ -6,6 +6,7 @@ mod cluster;
 mod connection;
 pub(crate) mod outlier;
 mod pool;
+mod previous_priorities;
 mod schedule;
 
 pub(crate) use balance::PickContext;
@@ -13,3 +14,4 @@ pub(crate) use breakers::{Breaker, Breakers};
 pub(crate) use cluster::{ActiveRequest, WorkerCluster, WorkerHost};
 pub(crate) use connection::{ConnectError, UpstreamConnection};
 pub(crate) use pool::{Pool, Refused};
+pub(crate) use previous_priorities::PreviousPriorities;

@@ -24,7 +24,7 @@ use crate::http::stream_info::{Flag, StreamInfo};
 use crate::http::transfer::RequestBody;
 use crate::snapshot::route::Forward;
 use crate::upstream::outlier::Outcome;
-use crate::upstream::{PickContext, WorkerCluster, WorkerHost};
+use crate::upstream::{PickContext, PreviousPriorities, WorkerCluster, WorkerHost};
 
 /// Request body bytes kept for retries, when the route says nothing else; Envoy's connection buffer limit.
 const REPLAY_LIMIT: usize = 1024 * 1024;
@@ -83,14 +83,19 @@ pub(crate) async fn forward<'v>(
     };
     let mut tried: Vec<u32> = Vec::new();
     let mut retry_permit = None;
+    let mut previous = policy.and_then(|policy| policy.previous_priorities).map(PreviousPriorities::new);
     loop {
         info.attempts += 1;
         attempt_headers(scratch, info, routed, route, &deadlines, cx.manager.suppress_envoy_headers);
+        let loads = match &mut previous {
+            Some(previous) if info.attempts > 1 => previous.loads(&cluster.cluster.endpoints, &cluster.host_sets()),
+            _ => None,
+        };
         let context = PickContext {
             tried: &tried,
             reselections: retries.reselections(info.attempts),
             hash,
-            loads: None,
+            loads,
             now: info.started,
         };
         let picked = cluster.pick(&context, &mut cx.worker.rng.borrow_mut());
@@ -144,6 +149,9 @@ pub(crate) async fn forward<'v>(
                 }
                 drop(up);
                 tried.push(index);
+                if let Some(previous) = &mut previous {
+                    previous.attempted(index);
+                }
                 counters.upstream_rq_retry.inc();
                 counters.upstream_rq_retry_backoff_exponential.inc();
                 let wait = retries.back_off(&mut cx.worker.rng.borrow_mut());
