@@ -1,6 +1,7 @@
 //! The main thread of the data plane: one loop over one closed set of events. It builds snapshots, binds sockets,
 //! resolves names, hands everything to the workers and answers the admin interface.
 
+mod health_checks;
 mod merging;
 mod outliers;
 
@@ -18,6 +19,7 @@ use tokio::runtime::{Builder as RuntimeBuilder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, oneshot};
 
+use self::health_checks::HealthChecks;
 use self::merging::{Merging, When};
 use self::outliers::Outliers;
 use crate::access_log::LogSink;
@@ -31,7 +33,7 @@ use crate::snapshot::host::HostState;
 use crate::snapshot::limitation::Limitation;
 use crate::snapshot::{Cluster, Invalid, Snapshot};
 use crate::stats::Registry;
-use crate::upstream::outlier::Outlier;
+use crate::upstream::outlier::{Changes, Outlier};
 use crate::worker::{self, Command, Common, Worker};
 
 /// Connections that wait to be accepted, per worker.
@@ -112,6 +114,13 @@ pub(crate) enum Event {
     },
     /// An interval of a cluster's outlier detection ended.
     Sweep(Arc<str>),
+    /// An active health check of a host ended with news: its health changed, or it passed although it was ejected.
+    Checked {
+        cluster: Arc<str>,
+        host: Arc<HostState>,
+        changed: bool,
+        passed: bool,
+    },
     /// Changes of health in a cluster waited long enough.
     Rebalance(Arc<str>),
     Order(Order),
@@ -169,6 +178,7 @@ impl Proxy {
             bound: HashMap::new(),
             resolving: HashMap::new(),
             outliers: Outliers::new(events.clone()),
+            checks: HealthChecks::new(events.clone()),
             merging: Merging::default(),
             set: XdsSet::default(),
             events: events.clone(),
@@ -238,6 +248,7 @@ impl std::fmt::Debug for Event {
             Self::Resolved(..) => "Resolved",
             Self::Suspect { .. } => "Suspect",
             Self::Sweep(..) => "Sweep",
+            Self::Checked { .. } => "Checked",
             Self::Rebalance(..) => "Rebalance",
             Self::Order(..) => "Order",
             Self::Shutdown(..) => "Shutdown",
@@ -288,6 +299,7 @@ struct Engine {
     bound: HashMap<Arc<str>, Bound>,
     resolving: HashMap<DnsName, tokio::task::JoinHandle<()>>,
     outliers: Outliers,
+    checks: HealthChecks,
     merging: Merging,
     set: XdsSet,
     events: UnboundedSender<Event>,
@@ -314,13 +326,20 @@ impl Engine {
                     tracing::debug!(host = %name.host, %error, "name resolution failed; the last addresses stay");
                 }
                 Event::Suspect { cluster, host, outlier } => {
-                    if self.outliers.suspect(&cluster, &host, outlier, Instant::now()) {
-                        self.health_changed(&cluster);
-                    }
+                    let changes = self.outliers.suspect(&cluster, &host, outlier, Instant::now());
+                    self.outliers_changed(&cluster, changes);
                 }
                 Event::Sweep(cluster) => {
-                    if self.outliers.sweep(&cluster, Instant::now()) {
+                    let changes = self.outliers.sweep(&cluster, Instant::now());
+                    self.outliers_changed(&cluster, changes);
+                }
+                Event::Checked { cluster, host, changed, passed } => {
+                    let returned = passed && self.outliers.readmit(&cluster, &host);
+                    if changed || returned {
                         self.health_changed(&cluster);
+                    }
+                    if !passed {
+                        self.drain_host(&cluster, &host);
                     }
                 }
                 Event::Rebalance(cluster) => {
@@ -391,8 +410,10 @@ impl Engine {
             self.tell(worker, Command::Adopt(snapshot.clone()));
         }
         self.merging.retain(|name| self.set.clusters.contains_key(name));
-        for released in self.outliers.adopt(&snapshot) {
-            self.rebalance(&released);
+        let mut released = self.outliers.adopt(&snapshot);
+        released.extend(self.checks.adopt(&snapshot));
+        for cluster in released {
+            self.rebalance(&cluster);
         }
         let listeners: BTreeMap<_, _> = self.bound.iter().map(|(name, bound)| (name.clone(), bound.actual)).collect();
         let mut current = self.status.lock();
@@ -404,6 +425,23 @@ impl Engine {
         record_membership(before.as_deref(), &snapshot);
         current.listeners.clone_from(&listeners);
         Applied { rejections, limitations: self.builder.limitations(&self.set), listeners }
+    }
+
+    fn outliers_changed(&mut self, cluster: &Arc<str>, changes: Changes) {
+        if changes.any() {
+            self.health_changed(cluster);
+        }
+        for host in changes.ejected {
+            self.drain_host(cluster, &host);
+        }
+    }
+
+    /// Connections to a host that failed are not used again.
+    fn drain_host(&self, cluster: &str, host: &Arc<HostState>) {
+        let Some(id) = self.builder.cluster_id(cluster) else { return };
+        for worker in 0..self.workers.len() {
+            self.tell(worker, Command::DrainHost(id, host.clone()));
+        }
     }
 
     /// The health of hosts of a cluster changed: the workers hear of it, perhaps together with further changes.

@@ -20,7 +20,8 @@ use crate::engine::Event;
 use crate::http::connection;
 use crate::http::exchange::Scratch;
 use crate::http::ingress::Machine;
-use crate::snapshot::{Cluster, Snapshot};
+use crate::snapshot::host::HostState;
+use crate::snapshot::{Cluster, ClusterId, Snapshot};
 use crate::stats::Registry;
 use crate::upstream::outlier::{self, Outcome};
 use crate::upstream::{WorkerCluster, WorkerHost};
@@ -42,6 +43,8 @@ pub(crate) enum Command {
     Adopt(Arc<Snapshot>),
     /// Choose among the hosts that may be chosen now.
     Rebalance(Arc<Cluster>),
+    /// Use the connections to a host that failed no more.
+    DrainHost(ClusterId, Arc<HostState>),
     /// Whether connections end with their next response.
     CloseConnections(bool),
     /// Take no more connections, let the open ones end; answer when they have.
@@ -256,6 +259,11 @@ pub(crate) async fn run(worker: Rc<Worker>, mut commands: UnboundedReceiver<Comm
                 }
                 Some(Command::Adopt(snapshot)) => worker.adopt(&snapshot),
                 Some(Command::Rebalance(cluster)) => worker.rebalance(&cluster),
+                Some(Command::DrainHost(cluster, host)) => {
+                    if let Some(cluster) = worker.view().cluster(cluster) {
+                        cluster.drain_host(&host);
+                    }
+                }
                 Some(Command::CloseConnections(close)) => worker.draining.set(close),
                 Some(Command::Drain { deadline, done }) => {
                     let ending: Vec<_> = acceptors.drain().map(|(_, (task, _))| task).collect();

@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set its scene has failed")]
 
 mod hashing;
+mod health;
 mod sharing;
 
 use std::collections::BTreeMap;

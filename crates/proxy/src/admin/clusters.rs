@@ -15,7 +15,7 @@ use super::{Source, is_json, json, regex, unwritable};
 use crate::snapshot::Cluster;
 use crate::snapshot::cluster::Thresholds;
 use crate::snapshot::endpoints::{Endpoint, Health};
-use crate::snapshot::host::Failed;
+use crate::snapshot::host::HealthFlag;
 
 pub(super) fn answer(source: &Source, request: &Request) -> Answer {
     let mut clusters = source.clusters();
@@ -145,11 +145,14 @@ fn text(cluster: &Cluster, service_name: Option<String>, out: &mut String) {
 /// Why a host is not healthy, as Envoy joins the reasons.
 fn health_flags(endpoint: &Endpoint) -> String {
     let mut flags = String::new();
-    if endpoint.state.has_failed(Failed::ActiveHealthCheck) {
+    if endpoint.state.has(HealthFlag::FailedActiveHealthCheck) {
         flags.push_str("/failed_active_hc");
     }
-    if endpoint.state.has_failed(Failed::OutlierCheck) {
+    if endpoint.state.has(HealthFlag::FailedOutlierCheck) {
         flags.push_str("/failed_outlier_check");
+    }
+    if endpoint.state.has(HealthFlag::DegradedActiveHealthCheck) {
+        flags.push_str("/degraded_active_hc");
     }
     flags.push_str(match endpoint.health {
         Health::Healthy => "",
@@ -241,8 +244,9 @@ fn host_status(endpoint: &Arc<Endpoint>) -> admin_v3::HostStatus {
         ],
         health_status: Some(admin_v3::HostHealthStatus {
             eds_health_status: health.into(),
-            failed_active_health_check: endpoint.state.has_failed(Failed::ActiveHealthCheck),
-            failed_outlier_check: endpoint.state.has_failed(Failed::OutlierCheck),
+            failed_active_health_check: endpoint.state.has(HealthFlag::FailedActiveHealthCheck),
+            failed_active_degraded_check: endpoint.state.has(HealthFlag::DegradedActiveHealthCheck),
+            failed_outlier_check: endpoint.state.has(HealthFlag::FailedOutlierCheck),
             ..admin_v3::HostHealthStatus::default()
         }),
         weight: endpoint.weight,

@@ -11,6 +11,7 @@ use lateen_telemetry::{Sample, Scope, Value};
 use super::memory::Memory;
 use super::{AdminSource, Source, State, regex, server_info};
 use crate::snapshot::endpoints::Health;
+use crate::snapshot::host::HealthFlag;
 use crate::snapshot::route::Priority;
 use crate::stats::BreakerGauges;
 use crate::upstream::Breaker;
@@ -151,6 +152,13 @@ fn observe(source: &dyn AdminSource) {
         observe_breakers(&state.breakers_high, cluster.breakers.of(Priority::High));
         let hosts = &cluster.endpoints.hosts;
         let count = |health: Health| hosts.iter().filter(|host| host.health_now() == health).count() as u64;
+        if let Some(checks) = state.health_check.get() {
+            let checked = hosts.iter().filter(|host| !host.health_check.disabled);
+            let healthy = checked.filter(|host| !host.state.has(HealthFlag::FailedActiveHealthCheck)).count();
+            checks.healthy.set(healthy as u64);
+            let degraded = hosts.iter().filter(|host| host.state.has(HealthFlag::DegradedActiveHealthCheck)).count();
+            checks.degraded.set(degraded as u64);
+        }
         state.membership_total.set(hosts.len() as u64);
         state.membership_healthy.set(count(Health::Healthy));
         state.membership_degraded.set(count(Health::Degraded));

@@ -12,7 +12,7 @@ use super::Event;
 use crate::snapshot::cluster::OutlierDetection;
 use crate::snapshot::host::HostState;
 use crate::snapshot::{Cluster, Snapshot};
-use crate::upstream::outlier::{Detector, Outlier};
+use crate::upstream::outlier::{Changes, Detector, Outlier};
 
 /// The watched clusters by name.
 pub(super) struct Outliers {
@@ -92,22 +92,25 @@ impl Outliers {
         })
     }
 
-    /// A worker saw a host complete a row of failures. Returns whether its health changed.
-    pub(super) fn suspect(&mut self, cluster: &str, host: &Arc<HostState>, outlier: Outlier, now: Instant) -> bool {
-        let Some(watched) = self.watched.get_mut(cluster) else { return false };
+    /// A worker saw a host complete a row of failures.
+    pub(super) fn suspect(&mut self, cluster: &str, host: &Arc<HostState>, outlier: Outlier, now: Instant) -> Changes {
+        let Some(watched) = self.watched.get_mut(cluster) else { return Changes::default() };
         let counters = watched.cluster.stats.state.outlier_detection.touch();
-        let changed = watched.detector.suspect(host, outlier, counters, now, &mut self.rng);
-        if changed {
-            tracing::debug!(cluster, ?outlier, "a host was ejected");
-        }
-        changed
+        watched.detector.suspect(host, outlier, counters, now, &mut self.rng)
     }
 
-    /// An interval of a cluster ended. Returns whether the health of any host changed.
-    pub(super) fn sweep(&mut self, cluster: &str, now: Instant) -> bool {
-        let Some(watched) = self.watched.get_mut(cluster) else { return false };
+    /// An interval of a cluster ended.
+    pub(super) fn sweep(&mut self, cluster: &str, now: Instant) -> Changes {
+        let Some(watched) = self.watched.get_mut(cluster) else { return Changes::default() };
         let counters = watched.cluster.stats.state.outlier_detection.touch();
         watched.detector.sweep(counters, now, &mut self.rng)
+    }
+
+    /// A host passed its health check. Returns whether it was out.
+    pub(super) fn readmit(&mut self, cluster: &str, host: &Arc<HostState>) -> bool {
+        let Some(watched) = self.watched.get_mut(cluster) else { return false };
+        let counters = watched.cluster.stats.state.outlier_detection.touch();
+        watched.detector.readmit(host, counters)
     }
 }
 

@@ -15,7 +15,7 @@ use super::host_sets::HostSets;
 use super::limitation::{self, Limitation};
 use super::listener::Listener;
 use super::route::RouteConfig;
-use super::{Cluster, ClusterNames, Invalid, Snapshot};
+use super::{Cluster, ClusterId, ClusterNames, Invalid, Snapshot};
 use crate::stats::Registry;
 use crate::upstream::Breakers;
 
@@ -179,6 +179,12 @@ impl Builder {
                 ..Self::new(self.stats.clone())
             };
         }
+    }
+
+    /// The number of a cluster.
+    #[must_use]
+    pub fn cluster_id(&self, name: &str) -> Option<ClusterId> {
+        self.clusters.get(name).map(|built| built.cluster.id)
     }
 
     /// How long changes of health in a cluster are gathered.

@@ -1,6 +1,7 @@
 //! A cluster as the data plane uses it, without its endpoints: how to connect, what is allowed, how hosts are chosen.
 
 mod balancing;
+mod health_check;
 mod outlier;
 mod thresholds;
 
@@ -12,6 +13,7 @@ use lateen_xds::envoy::config::core::v3 as core_v3;
 use lateen_xds::envoy::extensions::upstreams::http::v3 as http_v3;
 
 pub use self::balancing::{Balancing, HashFunction, Policy, SlowStart};
+pub use self::health_check::{Checker, HealthCheck, HttpCheck};
 pub use self::outlier::{Enforcing, OutlierDetection};
 pub use self::thresholds::{RetryBudget, Thresholds};
 use super::Invalid;
@@ -52,6 +54,8 @@ pub struct ClusterConfig {
     pub connect_timeout: Duration,
     /// How hosts are chosen.
     pub balancing: Balancing,
+    /// How hosts are asked whether they are well.
+    pub health_check: Option<HealthCheck>,
     /// When hosts are taken out for what they answer.
     pub outlier_detection: Option<OutlierDetection>,
     /// `max_requests_per_connection`; `None` is unlimited.
@@ -141,6 +145,7 @@ impl ClusterConfig {
                 None => DEFAULT_CONNECT_TIMEOUT,
             },
             balancing: Balancing::build(message)?,
+            health_check: health_check(message)?,
             outlier_detection: message.outlier_detection.as_ref().map(OutlierDetection::build).transpose()?,
             max_requests_per_connection: max_requests,
             idle_timeout: (!idle_timeout.is_zero()).then_some(idle_timeout),
@@ -156,6 +161,16 @@ impl ClusterConfig {
                 .and_then(|options| options.tcp_keepalive.as_ref())
                 .map(TcpKeepalive::build),
         })
+    }
+}
+
+fn health_check(message: &cluster_v3::Cluster) -> Result<Option<HealthCheck>, Invalid> {
+    match message.health_checks.as_slice() {
+        [] => Ok(None),
+        [check] => {
+            HealthCheck::build(check, &message.name).map(Some).map_err(|invalid| invalid.under("health_checks[0]"))
+        }
+        _ => Err(Invalid::at("health_checks[1]", "only one health check is supported".into())),
     }
 }
 

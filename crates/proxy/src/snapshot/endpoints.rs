@@ -10,7 +10,7 @@ use lateen_xds::envoy::config::endpoint::v3 as endpoint_v3;
 
 use super::Invalid;
 use super::cluster::{ClusterConfig, Discovery};
-use super::host::HostState;
+use super::host::{HealthFlag, HostState};
 use crate::http::stream_info::Address;
 
 /// Envoy's default overprovisioning factor, in percent.
@@ -48,8 +48,21 @@ pub struct Endpoint {
     pub priority: u32,
     /// Metadata `envoy.lb` `hash_key`: what stands for the host where hosts are hashed.
     pub hash_key: Option<Box<str>>,
+    /// `health_check_config`: how this host is checked, where that differs.
+    pub health_check: HealthCheckTarget,
     /// What all workers share; kept while the address stays in the cluster.
     pub state: Arc<HostState>,
+}
+
+/// How a host is checked; Envoy's `HealthCheckConfig`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HealthCheckTarget {
+    /// Another port than that of the traffic.
+    pub port: Option<u16>,
+    /// The host that the checks ask for.
+    pub hostname: Box<str>,
+    /// It is not checked at all.
+    pub disabled: bool,
 }
 
 impl Endpoint {
@@ -57,7 +70,8 @@ impl Endpoint {
     #[must_use]
     pub fn health_now(&self) -> Health {
         match self.health {
-            Health::Healthy | Health::Degraded if self.state.has_failed_any() => Health::Unhealthy,
+            Health::Healthy | Health::Degraded if self.state.has_failed() => Health::Unhealthy,
+            Health::Healthy if self.state.has(HealthFlag::DegradedActiveHealthCheck) => Health::Degraded,
             health => health,
         }
     }
@@ -160,7 +174,15 @@ impl Endpoints {
                     if present.contains_key(&socket) {
                         continue;
                     }
-                    let state = known.entry(socket).or_insert_with(|| Arc::new(HostState::new(now))).clone();
+                    let target = health_check_target(lb_endpoint);
+                    let state = known.entry(socket).or_insert_with(|| {
+                        let state = HostState::new(now);
+                        // Until its first check passed a host is not used.
+                        let checked = config.health_check.is_some() && !target.disabled;
+                        state.set(HealthFlag::FailedActiveHealthCheck, checked);
+                        Arc::new(state)
+                    });
+                    let state = state.clone();
                     present.insert(socket, state.clone());
                     hosts.push(Arc::new(endpoint(lb_endpoint, locality, host, socket, state)));
                 }
@@ -230,6 +252,7 @@ fn endpoint(
         locality: place(locality),
         priority: locality.priority,
         hash_key: hash_key(lb_endpoint),
+        health_check: health_check_target(lb_endpoint),
         state,
     }
 }
@@ -241,6 +264,18 @@ fn health(status: i32) -> Health {
         Ok(core_v3::HealthStatus::Degraded) => Health::Degraded,
         _ => Health::Healthy,
     }
+}
+
+fn health_check_target(lb_endpoint: &endpoint_v3::LbEndpoint) -> HealthCheckTarget {
+    use endpoint_v3::lb_endpoint::HostIdentifier;
+    let Some(HostIdentifier::Endpoint(endpoint)) = &lb_endpoint.host_identifier else {
+        return HealthCheckTarget::default();
+    };
+    endpoint.health_check_config.as_ref().map_or_else(HealthCheckTarget::default, |config| HealthCheckTarget {
+        port: u16::try_from(config.port_value).ok().filter(|port| *port > 0),
+        hostname: config.hostname.as_str().into(),
+        disabled: config.disable_active_health_check,
+    })
 }
 
 fn hash_key(lb_endpoint: &endpoint_v3::LbEndpoint) -> Option<Box<str>> {

@@ -35,19 +35,24 @@ pub struct HostState {
     pub record: Record,
     /// Success rates of the last sweep, for `/clusters`.
     pub rates: Rates,
-    failed: AtomicU32,
+    flags: AtomicU32,
     healthy_since: AtomicU64,
 }
 
-/// Why a host is not healthy, besides what its load assignment says.
+/// What the proxy itself observed of a host's health, besides what its load assignment says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
-pub enum Failed {
+pub enum HealthFlag {
     /// `/failed_active_hc`
-    ActiveHealthCheck = 1,
+    FailedActiveHealthCheck = 1,
     /// `/failed_outlier_check`
-    OutlierCheck = 2,
+    FailedOutlierCheck = 2,
+    /// `/degraded_active_hc`
+    DegradedActiveHealthCheck = 4,
 }
+
+/// The flags of hosts that are not healthy.
+const FAILED: u32 = HealthFlag::FailedActiveHealthCheck as u32 | HealthFlag::FailedOutlierCheck as u32;
 
 impl HostState {
     /// A host that is new at this moment.
@@ -66,7 +71,7 @@ impl HostState {
             timeouts: zero(),
             record: Record::default(),
             rates: Rates::default(),
-            failed: zero(),
+            flags: zero(),
             healthy_since: AtomicU64::new(millis(now)),
         }
     }
@@ -78,27 +83,26 @@ impl HostState {
         self.active_requests.load(Ordering::Relaxed)
     }
 
-    /// Whether it failed in this way.
+    /// Whether this was observed.
     #[must_use]
-    pub fn has_failed(&self, how: Failed) -> bool {
-        self.failed.load(Ordering::Relaxed) & how as u32 != 0
+    pub fn has(&self, flag: HealthFlag) -> bool {
+        self.flags.load(Ordering::Relaxed) & flag as u32 != 0
     }
 
     /// Whether it failed in any way.
     #[must_use]
-    pub fn has_failed_any(&self) -> bool {
-        self.failed.load(Ordering::Relaxed) != 0
+    pub fn has_failed(&self) -> bool {
+        self.flags.load(Ordering::Relaxed) & FAILED != 0
     }
 
-    /// Sets whether it failed in this way; `true` when that is news. Only the main thread does this.
-    pub fn set_failed(&self, how: Failed, failed: bool) -> bool {
-        let bit = how as u32;
-        let before = if failed {
-            self.failed.fetch_or(bit, Ordering::Relaxed)
-        } else {
-            self.failed.fetch_and(!bit, Ordering::Relaxed)
+    /// Sets whether this is so; `true` when that is news. Only the main thread does this.
+    pub fn set(&self, flag: HealthFlag, on: bool) -> bool {
+        let bit = flag as u32;
+        let before = match on {
+            true => self.flags.fetch_or(bit, Ordering::Relaxed),
+            false => self.flags.fetch_and(!bit, Ordering::Relaxed),
         };
-        (before & bit != 0) != failed
+        (before & bit != 0) != on
     }
 
     /// From now on slow start counts its time.
@@ -184,12 +188,12 @@ mod tests {
     #[test]
     fn failures_of_each_kind_come_and_go_apart() {
         let state = HostState::new(Instant::now());
-        assert!(state.set_failed(Failed::OutlierCheck, true));
-        assert!(!state.set_failed(Failed::OutlierCheck, true));
-        assert!(state.set_failed(Failed::ActiveHealthCheck, true));
-        assert!(state.set_failed(Failed::OutlierCheck, false));
-        assert!(state.has_failed_any() && state.has_failed(Failed::ActiveHealthCheck));
-        assert!(!state.has_failed(Failed::OutlierCheck));
+        assert!(state.set(HealthFlag::FailedOutlierCheck, true));
+        assert!(!state.set(HealthFlag::FailedOutlierCheck, true));
+        assert!(state.set(HealthFlag::FailedActiveHealthCheck, true));
+        assert!(state.set(HealthFlag::FailedOutlierCheck, false));
+        assert!(state.has_failed() && state.has(HealthFlag::FailedActiveHealthCheck));
+        assert!(!state.has(HealthFlag::FailedOutlierCheck));
     }
 
     #[test]

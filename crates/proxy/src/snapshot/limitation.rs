@@ -89,7 +89,6 @@ pub(super) fn of_cluster(message: &cluster_v3::Cluster, origin: Option<&Origin>)
     let bounded = hashing.is_some_and(|hashing| hashing.hash_balance_factor.is_some_and(|factor| factor > 0));
     let asked = [
         (budget_interval, "the interval of a retry budget is not carried out yet"),
-        (!message.health_checks.is_empty(), "active health checks are not carried out yet"),
         (bounded, "the bounded load of consistent hashing (hash_balance_factor) is not carried out yet"),
     ];
     let resource = ("cluster", Arc::from(message.name.as_str()));

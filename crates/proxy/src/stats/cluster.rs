@@ -188,6 +188,8 @@ block! {
             breakers_default: BreakerGauges,
             /// `circuit_breakers.high.*`.
             breakers_high: BreakerGauges,
+            /// `health_check.*`, for clusters that have one.
+            health_check: Lazy<HealthCheckCounters>,
             /// `outlier_detection.*`, for clusters that have it.
             outlier_detection: Lazy<OutlierCounters>,
             /// `ring_hash_lb.*`, for clusters with that policy.
@@ -195,6 +197,16 @@ block! {
             /// `maglev_lb.*`, for clusters with that policy.
             maglev_lb: Lazy<MaglevGauges>,
         }
+    }
+}
+
+block! {
+    /// What active health checks found. The main thread counts.
+    pub struct HealthCheckCounters {
+        counters { attempt, failure, network_failure, passive_failure, success, verify_cluster }
+        gauges { degraded, healthy }
+        histograms {}
+        others {}
     }
 }
 

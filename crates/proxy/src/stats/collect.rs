@@ -124,6 +124,9 @@ impl ClusterStats {
         collect_blocks(&scope, "", || self.blocks(), samples);
         collect_blocks(&scope, "", || std::iter::once(&self.state), samples);
         collect_absent(&scope, cluster::ABSENT_COUNTERS, cluster::ABSENT_GAUGES, samples);
+        if let Some(checks) = self.state.health_check.get() {
+            collect_blocks(&scope, "health_check.", || std::iter::once(checks), samples);
+        }
         if let Some(outlier) = self.state.outlier_detection.get() {
             collect_blocks(&scope, "outlier_detection.", || std::iter::once(outlier), samples);
         }

@@ -21,8 +21,8 @@ use lateen_telemetry::Distribution;
 
 pub use block::PerWorker;
 pub use cluster::{
-    Answers, BreakerGauges, ClusterCounters, ClusterState, ClusterStats, Lazy, MaglevGauges, OutlierCounters,
-    RemainingGauges, RingGauges,
+    Answers, BreakerGauges, ClusterCounters, ClusterState, ClusterStats, HealthCheckCounters, Lazy, MaglevGauges,
+    OutlierCounters, RemainingGauges, RingGauges,
 };
 pub use codes::{ClassCounters, CodeCounters};
 pub use http::{HttpCounters, HttpStats};

@@ -116,6 +116,15 @@ impl WorkerCluster {
         }
     }
 
+    /// Uses the present connections to a host no more.
+    pub(crate) fn drain_host(&self, state: &Arc<HostState>) {
+        for host in self.hosts.iter().filter(|host| Arc::ptr_eq(&host.endpoint.state, state)) {
+            for pool in &host.pools {
+                pool.drain();
+            }
+        }
+    }
+
     /// Closes idle connections that the peer closed, that were idle too long, or that are too old.
     pub(crate) fn sweep(&self, now: Instant) {
         for pool in self.hosts.iter().flat_map(|host| &host.pools) {

@@ -31,7 +31,7 @@ pub(crate) struct UpstreamConnection {
     pub(crate) buffer: ReadBuffer,
     /// The local address, as access logs print it.
     pub(crate) local: AddressText,
-    opened: Instant,
+    pub(super) opened: Instant,
     idle_since: Instant,
     /// What the statistics know of the connection.
     pub(crate) count: ConnectionCount,

@@ -12,7 +12,7 @@ use fastrand::Rng;
 
 use crate::snapshot::cluster::OutlierDetection;
 use crate::snapshot::endpoints::Endpoints;
-use crate::snapshot::host::{Failed, HostState, Tally};
+use crate::snapshot::host::{HealthFlag, HostState, Tally};
 use crate::stats::OutlierCounters;
 
 /// What became of an attempt at a host.
@@ -137,6 +137,22 @@ enum Kind {
     Local = 1,
 }
 
+/// What a detector did.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    /// Hosts that are out from now on.
+    pub(crate) ejected: Vec<Arc<HostState>>,
+    /// Some hosts may be chosen again.
+    pub(crate) returned: bool,
+}
+
+impl Changes {
+    /// Whether other hosts may be chosen than before.
+    pub(crate) fn any(&self) -> bool {
+        self.returned || !self.ejected.is_empty()
+    }
+}
+
 /// The hosts of one cluster under observation. It lives on the main thread.
 #[derive(Debug)]
 pub(crate) struct Detector {
@@ -154,6 +170,20 @@ struct Monitor {
     /// How often the base time it stays out.
     back_off: u32,
     jitter: Duration,
+}
+
+impl Monitor {
+    /// Lets the host in again; whether it was out.
+    fn readmit(&mut self) -> bool {
+        if self.ejected.take().is_none() {
+            return false;
+        }
+        let record = &self.state.record;
+        for count in [&record.consecutive_5xx, &record.consecutive_gateway, &record.consecutive_local] {
+            count.store(0, Ordering::Relaxed);
+        }
+        self.state.set(HealthFlag::FailedOutlierCheck, false)
+    }
 }
 
 impl Detector {
@@ -190,12 +220,12 @@ impl Detector {
     /// Lets all hosts in again: nobody watches them any more.
     pub(crate) fn release(self, counters: &OutlierCounters) {
         for monitor in &self.monitors {
-            monitor.state.set_failed(Failed::OutlierCheck, false);
+            monitor.state.set(HealthFlag::FailedOutlierCheck, false);
         }
         counters.ejections_active.set(0);
     }
 
-    /// A host completed a row of failures. Returns whether its health changed.
+    /// A host completed a row of failures.
     pub(crate) fn suspect(
         &mut self,
         host: &Arc<HostState>,
@@ -203,15 +233,14 @@ impl Detector {
         counters: &OutlierCounters,
         now: Instant,
         rng: &mut Rng,
-    ) -> bool {
-        let Some(index) = self.monitors.iter().position(|monitor| Arc::ptr_eq(&monitor.state, host)) else {
-            return false;
-        };
+    ) -> Changes {
+        let mut changes = Changes::default();
+        let Some(index) = self.position(host) else { return changes };
         if self.monitors[index].ejected.is_some() {
-            return false;
+            return changes;
         }
         detected(outlier, counters);
-        let changed = self.eject(index, outlier, counters, now, rng);
+        self.eject(index, outlier, counters, now, rng, &mut changes);
         let record = &self.monitors[index].state.record;
         let count = match outlier {
             Outlier::ConsecutiveGateway => &record.consecutive_gateway,
@@ -220,13 +249,23 @@ impl Detector {
         };
         // So that the next row counts from here, even if no success lies between.
         count.store(0, Ordering::Relaxed);
-        changed
+        changes
     }
 
-    /// The end of an interval: who was out long enough comes back, who stands out by its success rate goes. Returns
-    /// whether the health of any host changed.
-    pub(crate) fn sweep(&mut self, counters: &OutlierCounters, now: Instant, rng: &mut Rng) -> bool {
-        let mut changed = false;
+    /// A host passed its active health check: it comes back whatever it did before. Returns whether it was out.
+    pub(crate) fn readmit(&mut self, host: &Arc<HostState>, counters: &OutlierCounters) -> bool {
+        let returned = self.position(host).is_some_and(|index| self.monitors[index].readmit());
+        self.count_active(counters);
+        returned
+    }
+
+    fn position(&self, host: &Arc<HostState>) -> Option<usize> {
+        self.monitors.iter().position(|monitor| Arc::ptr_eq(&monitor.state, host))
+    }
+
+    /// The end of an interval: who was out long enough comes back, who stands out by its success rate goes.
+    pub(crate) fn sweep(&mut self, counters: &OutlierCounters, now: Instant, rng: &mut Rng) -> Changes {
+        let mut changes = Changes::default();
         for monitor in &mut self.monitors {
             match monitor.ejected {
                 None => monitor.back_off = monitor.back_off.saturating_sub(1),
@@ -234,12 +273,7 @@ impl Detector {
                     let longest = self.config.max_ejection_time;
                     let span = self.config.base_ejection_time.saturating_mul(monitor.back_off).min(longest);
                     if now.saturating_duration_since(since) >= span + monitor.jitter {
-                        monitor.ejected = None;
-                        let record = &monitor.state.record;
-                        for count in [&record.consecutive_5xx, &record.consecutive_gateway, &record.consecutive_local] {
-                            count.store(0, Ordering::Relaxed);
-                        }
-                        changed |= monitor.state.set_failed(Failed::OutlierCheck, false);
+                        changes.returned |= monitor.readmit();
                     }
                 }
             }
@@ -252,10 +286,10 @@ impl Detector {
             monitor.state.rates.set([shown(answers), shown(local)]);
         }
         for (kind, rates) in [Kind::Answers, Kind::Local].into_iter().zip(&rates) {
-            changed |= self.sweep_rates(kind, rates, counters, now, rng);
+            self.sweep_rates(kind, rates, counters, now, rng, &mut changes);
         }
         self.count_active(counters);
-        changed
+        changes
     }
 
     /// The success rate and volume of each host in the interval that ends; none for hosts that are out.
@@ -277,7 +311,8 @@ impl Detector {
         counters: &OutlierCounters,
         now: Instant,
         rng: &mut Rng,
-    ) -> bool {
+        changes: &mut Changes,
+    ) {
         let config = &self.config;
         let (least_hosts, least_volume) = (config.success_rate_minimum_hosts, config.success_rate_request_volume);
         let failing = f64::from(config.failure_percentage_threshold);
@@ -296,20 +331,18 @@ impl Detector {
             self.averages.set(kind, -1.0, -1.0);
             None
         };
-        let mut changed = false;
         let (by_rate, by_percentage) = match kind {
             Kind::Answers => (Outlier::SuccessRate, Outlier::FailurePercentage),
             Kind::Local => (Outlier::LocalSuccessRate, Outlier::LocalFailurePercentage),
         };
         for (index, _) in compared.iter().filter(|(_, rate)| limit.is_some_and(|limit| *rate < limit)) {
             detected(by_rate, counters);
-            changed |= self.eject(*index, by_rate, counters, now, rng);
+            self.eject(*index, by_rate, counters, now, rng, changes);
         }
         for (index, _) in judged.iter().filter(|(_, rate)| 100.0 - rate >= failing) {
             detected(by_percentage, counters);
-            changed |= self.eject(*index, by_percentage, counters, now, rng);
+            self.eject(*index, by_percentage, counters, now, rng, changes);
         }
-        changed
     }
 
     /// Takes a host out, if the rules for all hosts together and chance allow it.
@@ -320,33 +353,35 @@ impl Detector {
         counters: &OutlierCounters,
         now: Instant,
         rng: &mut Rng,
-    ) -> bool {
+        changes: &mut Changes,
+    ) {
         let active = self.monitors.iter().filter(|monitor| monitor.ejected.is_some()).count();
         let percent = 100.0 * (active + 1) as f64 / self.monitors.len() as f64;
         let first = self.config.always_eject_one && active == 0;
         if percent > f64::from(self.config.max_ejection_percent) && !first {
             counters.ejections_overflow.inc();
-            return false;
+            return;
         }
         if matches!(outlier, Outlier::Consecutive5xx | Outlier::SuccessRate) {
             counters.ejections_total.inc();
         }
         if rng.u32(0..100) >= self.enforcing(outlier) {
-            return false;
+            return;
         }
         enforced(outlier, counters);
         let config = &self.config;
         let monitor = &mut self.monitors[index];
-        let again = monitor.ejected.replace(now).is_some();
+        if monitor.ejected.replace(now).is_none() {
+            changes.ejected.push(monitor.state.clone());
+        }
         let longest = config.max_ejection_time + config.base_ejection_time;
         if config.base_ejection_time.saturating_mul(monitor.back_off) < longest {
             monitor.back_off += 1;
         }
         let jitter = u64::try_from(config.max_jitter.as_millis()).unwrap_or(u64::MAX);
         monitor.jitter = Duration::from_millis(rng.u64(0..=jitter));
-        monitor.state.set_failed(Failed::OutlierCheck, true);
+        monitor.state.set(HealthFlag::FailedOutlierCheck, true);
         self.count_active(counters);
-        !again
     }
 
     fn enforcing(&self, outlier: Outlier) -> u32 {

@@ -34,6 +34,8 @@ pub(crate) struct Pool {
     /// Connections being made.
     connecting: Cell<u32>,
     retired: Cell<bool>,
+    /// Connections made before this moment are not used again.
+    drained: Cell<Option<Instant>>,
 }
 
 /// What connecting needs to know.
@@ -99,6 +101,7 @@ impl Pool {
             open: Cell::new(0),
             connecting: Cell::new(0),
             retired: Cell::new(false),
+            drained: Cell::new(None),
         })
     }
 
@@ -141,7 +144,7 @@ impl Pool {
             self.target.counters().upstream_cx_max_requests.inc();
         } else if config.max_connection_duration.is_some_and(|limit| connection.age(now) >= limit) {
             self.target.counters().upstream_cx_max_duration_reached.inc();
-        } else {
+        } else if self.drained.get().is_none_or(|moment| connection.opened > moment) {
             connection.rest(now);
             self.offer(connection);
         }
@@ -164,6 +167,12 @@ impl Pool {
         self.retired.set(true);
         let idle = self.idle.take();
         drop(idle);
+    }
+
+    /// Closes the idle connections, and those in use when they come back.
+    pub(super) fn drain(&self) {
+        self.drained.set(Some(Instant::now()));
+        drop(self.idle.take());
     }
 
     fn is_outlived(&self, connection: &UpstreamConnection, now: Instant) -> bool {

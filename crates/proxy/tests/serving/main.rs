@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set its scene has failed")]
 
 mod circuit_breaking;
+mod health_checks;
 mod outliers;
 
 use std::net::SocketAddr;

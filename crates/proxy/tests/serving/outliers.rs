@@ -62,6 +62,24 @@ async fn a_host_comes_back_when_its_time_is_over() {
 }
 
 #[tokio::test]
+async fn connections_to_a_host_that_is_out_are_not_used_again() {
+    let (address, _) = backend("a").await;
+    let mut settings = ejecting("0.1s", json!({}));
+    settings["common_lb_config"]["update_merge_window"] = "0s".into();
+    let running = Running::start_with(set_of(json!({"cluster": "a"}), settings, &[address]), 1).await;
+    let mut busy = Client::connect(running.address).await;
+    busy.send("/delay/500").await.unwrap();
+    running.await_stat("a", "upstream_rq_active", 1).await;
+    assert_eq!(running.get("/status/500").await.status, 500);
+    // The idle one goes at once, and the one in use when its request is served.
+    running.await_stat("a", "upstream_cx_active", 1).await;
+    assert_eq!(busy.receive().await.unwrap().status, 200);
+    running.await_stat("a", "upstream_cx_active", 0).await;
+    running.await_status("/x", 200).await;
+    assert_eq!(running.stat("a", "upstream_cx_total").await, 3);
+}
+
+#[tokio::test]
 async fn the_other_host_takes_all_requests() {
     let (good, served) = backend("good").await;
     let dead = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::snapshot::cluster::ClusterConfig;
 use crate::snapshot::endpoints::{HostStates, Resolved};
-use crate::snapshot::host::Failed;
+use crate::snapshot::host::HealthFlag;
 
 fn host(port: u16, health: &str) -> Value {
     json!({"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}},
@@ -81,7 +81,7 @@ fn panic_needs_a_level_below_the_threshold_and_too_little_everywhere() {
 fn a_host_that_failed_is_no_longer_healthy_whatever_its_assignment_says() {
     let (endpoints, before) = sets(json!({}), json!([level(0, "hhhh")]));
     assert_eq!(before.counts(), (4, 0));
-    endpoints.hosts[2].state.set_failed(Failed::OutlierCheck, true);
+    endpoints.hosts[2].state.set(HealthFlag::FailedOutlierCheck, true);
     let config = ClusterConfig::build(&lateen_xds::json::parse(json!({"name": "c"})).unwrap()).unwrap();
     assert_eq!(HostSets::build(&config.balancing, &endpoints).levels[0].healthy, [0, 1, 3]);
 }

@@ -36,7 +36,8 @@ impl Scene {
         let mut completed = Vec::new();
         report(&self.config, &state, outcome, |outlier| completed.push(outlier));
         for outlier in completed {
-            self.changes += u32::from(self.detector.suspect(&state, outlier, &self.counters, self.now, &mut self.rng));
+            self.changes +=
+                u32::from(self.detector.suspect(&state, outlier, &self.counters, self.now, &mut self.rng).any());
         }
     }
 
@@ -48,11 +49,11 @@ impl Scene {
 
     fn sweep_after(&mut self, millis: u64) {
         self.now += Duration::from_millis(millis);
-        self.changes += u32::from(self.detector.sweep(&self.counters, self.now, &mut self.rng));
+        self.changes += u32::from(self.detector.sweep(&self.counters, self.now, &mut self.rng).any());
     }
 
     fn is_out(&self, host: usize) -> bool {
-        self.hosts[host].has_failed(Failed::OutlierCheck)
+        self.hosts[host].has(HealthFlag::FailedOutlierCheck)
     }
 
     fn out(&self) -> Vec<usize> {
@@ -292,15 +293,30 @@ fn a_host_that_leaves_is_forgotten_and_one_that_stays_is_not() {
     detector.watch(&before, &counters);
     let mut rng = Rng::with_seed(1);
     for host in &before.hosts {
-        assert!(detector.suspect(&host.state, Outlier::Consecutive5xx, &counters, now, &mut rng));
+        let changes = detector.suspect(&host.state, Outlier::Consecutive5xx, &counters, now, &mut rng);
+        assert!(changes.ejected.iter().any(|ejected| Arc::ptr_eq(ejected, &host.state)));
     }
     assert_eq!(counters.ejections_active.get(), 2);
     let after = endpoints(&config, 2..=3, &mut states, now);
     detector.watch(&after, &counters);
     assert_eq!(counters.ejections_active.get(), 1);
-    assert!(after.hosts[0].state.has_failed_any() && !after.hosts[1].state.has_failed_any());
-    assert!(!detector.suspect(&before.hosts[0].state, Outlier::Consecutive5xx, &counters, now, &mut rng));
+    assert!(after.hosts[0].state.has_failed() && !after.hosts[1].state.has_failed());
+    let changes = detector.suspect(&before.hosts[0].state, Outlier::Consecutive5xx, &counters, now, &mut rng);
+    assert!(!changes.any());
     detector.release(&counters);
-    assert!(!after.hosts[0].state.has_failed_any());
+    assert!(!after.hosts[0].state.has_failed());
     assert_eq!(counters.ejections_active.get(), 0);
+}
+
+#[test]
+fn a_host_that_passes_its_health_check_comes_back_at_once() {
+    let mut scene = Scene::new(all(json!({"consecutive_5xx": 2})), 2);
+    scene.answers(0, &[500, 500]);
+    assert_eq!(scene.out(), [0]);
+    let host = scene.hosts[0].clone();
+    assert!(scene.detector.readmit(&host, &scene.counters));
+    assert!(!scene.detector.readmit(&host, &scene.counters));
+    assert_eq!((scene.out(), scene.counters.ejections_active.get()), (vec![], 0));
+    scene.answers(0, &[500]);
+    assert!(!scene.is_out(0));
 }
