@@ -3,6 +3,7 @@
 
 mod health_checks;
 mod merging;
+mod names;
 mod outliers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -21,6 +22,7 @@ use tokio::sync::{Notify, oneshot};
 
 use self::health_checks::HealthChecks;
 use self::merging::{Merging, When};
+use self::names::{LookedUp, Names};
 use self::outliers::Outliers;
 use crate::access_log::LogSink;
 use crate::admin::engine::EngineSource;
@@ -105,7 +107,7 @@ impl Status {
 /// What the engine is told.
 pub(crate) enum Event {
     Apply(Box<XdsSet>, oneshot::Sender<Applied>),
-    Resolved(DnsName, io::Result<Vec<IpAddr>>),
+    Resolved(DnsName, LookedUp),
     /// A host of a cluster completed a row of failures.
     Suspect {
         cluster: Arc<str>,
@@ -176,7 +178,7 @@ impl Proxy {
             status: status.clone(),
             workers: senders,
             bound: HashMap::new(),
-            resolving: HashMap::new(),
+            names: Names::new(events.clone()),
             outliers: Outliers::new(events.clone()),
             checks: HealthChecks::new(events.clone()),
             merging: Merging::default(),
@@ -297,7 +299,7 @@ struct Engine {
     status: Arc<Status>,
     workers: Vec<UnboundedSender<Command>>,
     bound: HashMap<Arc<str>, Bound>,
-    resolving: HashMap<DnsName, tokio::task::JoinHandle<()>>,
+    names: Names,
     outliers: Outliers,
     checks: HealthChecks,
     merging: Merging,
@@ -318,11 +320,14 @@ impl Engine {
                     let _ = reply.send(applied);
                 }
                 Event::Resolved(name, Ok(addresses)) => {
-                    if self.builder.resolve(name, addresses) {
+                    let news = self.builder.resolve(name.clone(), addresses);
+                    self.builder.record_lookup(&self.set, &name, true, news);
+                    if news {
                         self.rebuild();
                     }
                 }
                 Event::Resolved(name, Err(error)) => {
+                    self.builder.record_lookup(&self.set, &name, false, false);
                     tracing::debug!(host = %name.host, %error, "name resolution failed; the last addresses stay");
                 }
                 Event::Suspect { cluster, host, outlier } => {
@@ -359,7 +364,7 @@ impl Engine {
 
     fn rebuild(&mut self) -> Applied {
         let (snapshot, mut rejections) = self.builder.build(&self.set);
-        self.resolve_names();
+        self.names.adopt(self.builder.dns_names(&self.set));
         let mut commands = Vec::new();
         let gone: Vec<_> = self
             .bound
@@ -504,23 +509,6 @@ impl Engine {
         }
     }
 
-    /// Starts the periodic lookup of names that are new, ends that of names that are gone.
-    fn resolve_names(&mut self) {
-        let wanted = self.builder.dns_names(&self.set);
-        self.resolving.retain(|name, task| {
-            let keep = wanted.contains_key(name);
-            if !keep {
-                task.abort();
-            }
-            keep
-        });
-        for (name, rate) in wanted.into_iter().collect::<BTreeMap<_, _>>() {
-            self.resolving
-                .entry(name.clone())
-                .or_insert_with(|| tokio::task::spawn_local(resolve(name, rate, self.events.clone())));
-        }
-    }
-
     async fn drain(&mut self, limit: Duration) {
         self.status.lock().draining = true;
         let deadline = Instant::now() + limit;
@@ -556,24 +544,6 @@ fn record_membership(before: Option<&Snapshot>, after: &Snapshot) {
             cluster.stats.state.update_attempt.inc();
             cluster.stats.state.update_success.inc();
         }
-    }
-}
-
-async fn resolve(name: DnsName, rate: Duration, events: UnboundedSender<Event>) {
-    /// Names are not asked for more often than this, whatever the configuration says.
-    const FLOOR: Duration = Duration::from_secs(1);
-    loop {
-        let looked_up = tokio::net::lookup_host((name.host.as_str(), name.port)).await;
-        let addresses = looked_up.map(|found| {
-            let mut addresses: Vec<_> = found.map(|address| address.ip()).collect();
-            addresses.sort();
-            addresses.dedup();
-            addresses
-        });
-        if events.send(Event::Resolved(name.clone(), addresses)).is_err() {
-            return;
-        }
-        tokio::time::sleep(rate.max(FLOOR)).await;
     }
 }
 

@@ -8,7 +8,7 @@ use lateen_xds::envoy::config::cluster::v3 as cluster_v3;
 use lateen_xds::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use lateen_xds::{Origin, Part, Resource, Version, XdsSet};
 
-use super::cluster::{ClusterConfig, Discovery};
+use super::cluster::{ClusterConfig, Discovery, Refresh};
 use super::endpoints::{DnsName, Endpoints, HostStates, Resolved, dns_names};
 use super::hcm::Routes;
 use super::host_sets::HostSets;
@@ -150,9 +150,30 @@ impl Builder {
         found.into_iter().collect()
     }
 
-    /// The DNS names that the clusters of a set need, with the refresh interval of each.
+    /// Counts a lookup of a name for the clusters that use it.
+    pub fn record_lookup(&self, set: &XdsSet, name: &DnsName, succeeded: bool, news: bool) {
+        for (cluster, resource) in &set.clusters {
+            let Some(built) = self.clusters.get(cluster) else { continue };
+            let by_name = matches!(built.cluster.config.discovery, Discovery::StrictDns | Discovery::LogicalDns);
+            if by_name && resource.message.load_assignment.iter().flat_map(dns_names).any(|used| used == *name) {
+                let state = &built.cluster.stats.state;
+                state.update_attempt.inc();
+                match (succeeded, news) {
+                    (false, _) => state.update_failure.inc(),
+                    (true, true) => state.update_success.inc(),
+                    (true, false) => {
+                        state.update_success.inc();
+                        state.update_no_rebuild.inc();
+                    }
+                }
+            }
+        }
+    }
+
+    /// The DNS names that the clusters of a set need, and when each is looked up again: as often as the most eager
+    /// of its clusters says.
     #[must_use]
-    pub fn dns_names(&self, set: &XdsSet) -> HashMap<DnsName, Duration> {
+    pub fn dns_names(&self, set: &XdsSet) -> HashMap<DnsName, Refresh> {
         let mut names = HashMap::new();
         for (name, resource) in &set.clusters {
             let Some(built) = self.clusters.get(name) else { continue };
@@ -161,8 +182,8 @@ impl Builder {
                 continue;
             }
             for dns_name in resource.message.load_assignment.iter().flat_map(dns_names) {
-                let rate = names.entry(dns_name).or_insert(config.dns_refresh_rate);
-                *rate = (*rate).min(config.dns_refresh_rate);
+                let refresh = names.entry(dns_name).or_insert(config.dns.refresh);
+                *refresh = (*refresh).min(config.dns.refresh);
             }
         }
         names

@@ -1,6 +1,7 @@
 //! A cluster as the data plane uses it, without its endpoints: how to connect, what is allowed, how hosts are chosen.
 
 mod balancing;
+mod dns;
 mod health_check;
 mod outlier;
 mod thresholds;
@@ -13,6 +14,7 @@ use lateen_xds::envoy::config::core::v3 as core_v3;
 use lateen_xds::envoy::extensions::upstreams::http::v3 as http_v3;
 
 pub use self::balancing::{Balancing, HashFunction, Policy, SlowStart};
+pub use self::dns::{Dns, Family, Refresh};
 pub use self::health_check::{Checker, HealthCheck, HttpCheck};
 pub use self::outlier::{Enforcing, OutlierDetection};
 pub use self::thresholds::{RetryBudget, Thresholds};
@@ -23,8 +25,6 @@ use super::fields::{duration, unpack};
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Envoy's default upstream HTTP connection `idle_timeout`.
 const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
-/// Envoy's default `dns_refresh_rate`.
-const DEFAULT_DNS_REFRESH: Duration = Duration::from_secs(5);
 
 /// Where the endpoints come from; Envoy's discovery type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,8 +64,8 @@ pub struct ClusterConfig {
     pub idle_timeout: Option<Duration>,
     /// `max_connection_duration`.
     pub max_connection_duration: Option<Duration>,
-    /// `dns_refresh_rate`, for the DNS types.
-    pub dns_refresh_rate: Duration,
+    /// How names are resolved, for the DNS types.
+    pub dns: Dns,
     /// The circuit breaker thresholds of the default and the high priority.
     pub thresholds: [Thresholds; 2],
     /// `upstream_connection_options.tcp_keepalive`.
@@ -150,10 +150,7 @@ impl ClusterConfig {
             max_requests_per_connection: max_requests,
             idle_timeout: (!idle_timeout.is_zero()).then_some(idle_timeout),
             max_connection_duration: max_connection_duration.filter(|limit| !limit.is_zero()),
-            dns_refresh_rate: match &message.dns_refresh_rate {
-                Some(rate) => duration(rate, "dns_refresh_rate")?,
-                None => DEFAULT_DNS_REFRESH,
-            },
+            dns: Dns::build(message)?,
             thresholds: thresholds::build(message),
             tcp_keepalive: message
                 .upstream_connection_options

@@ -161,7 +161,8 @@ impl Endpoints {
                     Ok(address) => vec![address],
                     Err(_) if matches!(config.discovery, Discovery::StrictDns | Discovery::LogicalDns) => {
                         let name = DnsName { host: host.to_owned(), port };
-                        let mut addresses = resolved.get(&name).cloned().unwrap_or_default();
+                        let known = resolved.get(&name).map(Vec::as_slice).unwrap_or_default();
+                        let mut addresses = config.dns.family.select(known);
                         if config.discovery == Discovery::LogicalDns {
                             addresses.truncate(1);
                         }

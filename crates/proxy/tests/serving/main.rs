@@ -4,6 +4,7 @@
 
 mod circuit_breaking;
 mod health_checks;
+mod names;
 mod outliers;
 
 use std::net::SocketAddr;
