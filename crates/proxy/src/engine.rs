@@ -5,6 +5,7 @@ mod health_checks;
 mod merging;
 mod names;
 mod outliers;
+mod sockets;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -24,6 +25,7 @@ use self::health_checks::HealthChecks;
 use self::merging::{Merging, When};
 use self::names::{LookedUp, Names};
 use self::outliers::Outliers;
+use self::sockets::bind;
 use crate::access_log::LogSink;
 use crate::admin::engine::EngineSource;
 use crate::admin::{Order, Updates};
@@ -37,9 +39,6 @@ use crate::snapshot::{Cluster, Invalid, Snapshot};
 use crate::stats::Registry;
 use crate::upstream::outlier::{Changes, Outlier};
 use crate::worker::{self, Command, Common, Worker};
-
-/// Connections that wait to be accepted, per worker.
-const BACKLOG: i32 = 1024;
 
 /// How to run the data plane.
 #[derive(Clone, Debug)]
@@ -544,50 +543,5 @@ fn record_membership(before: Option<&Snapshot>, after: &Snapshot) {
             cluster.stats.state.update_attempt.inc();
             cluster.stats.state.update_success.inc();
         }
-    }
-}
-
-/// Binds one socket per worker to the same address; the kernel spreads connections over them.
-fn bind(address: SocketAddr, workers: usize) -> io::Result<(SocketAddr, Vec<std::net::TcpListener>)> {
-    // Sharing a port between workers also lets another process share it unnoticed. This socket does not share, so it
-    // finds out whether the port is taken.
-    let probe = socket(address, false)?;
-    let actual = probe.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
-    drop(probe);
-    let mut sockets = Vec::with_capacity(workers);
-    for _ in 0..workers {
-        let socket = socket(actual, true)?;
-        socket.listen(BACKLOG)?;
-        sockets.push(socket.into());
-    }
-    Ok((actual, sockets))
-}
-
-fn socket(address: SocketAddr, shared: bool) -> io::Result<socket2::Socket> {
-    let socket = socket2::Socket::new(
-        socket2::Domain::for_address(address),
-        socket2::Type::STREAM,
-        Some(socket2::Protocol::TCP),
-    )?;
-    socket.set_nonblocking(true)?;
-    socket.set_reuse_address(true)?;
-    if shared {
-        socket.set_reuse_port(true)?;
-    }
-    socket.bind(&address.into())?;
-    Ok(socket)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::bind;
-
-    #[test]
-    fn a_port_that_is_taken_is_an_error_even_though_workers_share_ports() {
-        let (address, sockets) = bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
-        assert_eq!(sockets.len(), 2);
-        assert!(bind(address, 1).is_err());
-        drop(sockets);
-        assert!(bind(address, 1).is_ok());
     }
 }

@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set its scene has failed")]
 
+mod destinations;
 mod hashing;
 mod health;
 mod sharing;
@@ -67,17 +68,15 @@ impl Scene {
         let mut sides =
             vec![Side { name: "lateen", address: applied.listeners["in"], admin: lateen.admin_address().unwrap() }];
         let mut envoy = None;
-        match envoy::binary().unwrap() {
-            Some(binary) => {
-                let file = folder.path().join("bootstrap.json");
-                std::fs::write(&file, bootstrap.to_string()).unwrap();
-                let log = folder.path().join("access.log");
-                let process = envoy::start(&binary, &file, &log, folder.path()).await.unwrap();
-                let address = process.listeners.iter().find(|(name, _)| name == "in").unwrap().1;
-                sides.push(Side { name: "envoy", address, admin: process.admin });
-                envoy = Some(process);
-            }
-            None => eprintln!("upstreams: no Envoy here, comparison skipped"),
+        // Without Envoy the rules are still held against the data plane alone.
+        if let Some(binary) = envoy::binary().unwrap() {
+            let file = folder.path().join("bootstrap.json");
+            std::fs::write(&file, bootstrap.to_string()).unwrap();
+            let log = folder.path().join("access.log");
+            let process = envoy::start(&binary, &file, &log, folder.path()).await.unwrap();
+            let address = process.listeners.iter().find(|(name, _)| name == "in").unwrap().1;
+            sides.push(Side { name: "envoy", address, admin: process.admin });
+            envoy = Some(process);
         }
         Self { backends, lateen, envoy, sides, _folder: folder }
     }

@@ -206,7 +206,6 @@ fn status(cluster: &Cluster, service_name: Option<String>) -> admin_v3::ClusterS
         }),
         observability_name: cluster.config.stat_name.to_string(),
         eds_service_name: service_name.unwrap_or_default(),
-        ..admin_v3::ClusterStatus::default()
     }
 }
 
@@ -253,6 +252,5 @@ fn host_status(endpoint: &Arc<Endpoint>) -> admin_v3::HostStatus {
         hostname: endpoint.hostname.to_string(),
         priority: endpoint.priority,
         locality: Some(core_v3::Locality { region, zone, sub_zone }),
-        ..admin_v3::HostStatus::default()
     }
 }

@@ -20,11 +20,18 @@ pub use self::outlier::{Enforcing, OutlierDetection};
 pub use self::thresholds::{RetryBudget, Thresholds};
 use super::Invalid;
 use super::fields::{duration, unpack};
+use super::matcher::header_name;
+use crate::http::head::HeaderName;
 
 /// Envoy's default `connect_timeout`.
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Envoy's default upstream HTTP connection `idle_timeout`.
 const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// Envoy's default header that names a destination.
+const DEFAULT_DESTINATION_HEADER: &str = "x-envoy-original-dst-host";
+/// Envoy's default `cleanup_interval`.
+const DEFAULT_CLEANUP: Duration = Duration::from_secs(5);
 
 /// Where the endpoints come from; Envoy's discovery type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +44,19 @@ pub enum Discovery {
     StrictDns,
     /// `LOGICAL_DNS`: the first address of the one name.
     LogicalDns,
+    /// `ORIGINAL_DST`: wherever the client wanted to go.
+    OriginalDst,
+}
+
+/// Where a request of an `ORIGINAL_DST` cluster goes; Envoy's `OriginalDstLbConfig`.
+#[derive(Debug)]
+pub struct OriginalDst {
+    /// `use_http_header`: the header that names the destination.
+    pub header: Option<HeaderName>,
+    /// `upstream_port_override`.
+    pub port: Option<u16>,
+    /// `cleanup_interval`: a destination that nobody asked for so long is forgotten.
+    pub cleanup_interval: Duration,
 }
 
 /// The settings of a cluster, without its endpoints.
@@ -66,6 +86,8 @@ pub struct ClusterConfig {
     pub max_connection_duration: Option<Duration>,
     /// How names are resolved, for the DNS types.
     pub dns: Dns,
+    /// Where requests go, for `ORIGINAL_DST`.
+    pub original_dst: Option<OriginalDst>,
     /// The circuit breaker thresholds of the default and the high priority.
     pub thresholds: [Thresholds; 2],
     /// `upstream_connection_options.tcp_keepalive`.
@@ -151,6 +173,7 @@ impl ClusterConfig {
             idle_timeout: (!idle_timeout.is_zero()).then_some(idle_timeout),
             max_connection_duration: max_connection_duration.filter(|limit| !limit.is_zero()),
             dns: Dns::build(message)?,
+            original_dst: original_dst(message, discovery)?,
             thresholds: thresholds::build(message),
             tcp_keepalive: message
                 .upstream_connection_options
@@ -190,11 +213,43 @@ fn discovery(message: &cluster_v3::Cluster) -> Result<Discovery, Invalid> {
         DiscoveryType::Eds => Ok(Discovery::Eds),
         DiscoveryType::StrictDns => Ok(Discovery::StrictDns),
         DiscoveryType::LogicalDns => Ok(Discovery::LogicalDns),
-        DiscoveryType::OriginalDst => Err(Invalid::at(
-            "type",
-            "ORIGINAL_DST needs connections that were redirected to the proxy, which this release does not take".into(),
-        )),
+        DiscoveryType::OriginalDst => Ok(Discovery::OriginalDst),
     }
+}
+
+fn original_dst(message: &cluster_v3::Cluster, discovery: Discovery) -> Result<Option<OriginalDst>, Invalid> {
+    use cluster_v3::cluster::{LbConfig, LbPolicy};
+    let provided = message.lb_policy == i32::from(LbPolicy::ClusterProvided);
+    match (discovery, provided) {
+        (Discovery::OriginalDst, true) => {}
+        (_, false) if discovery != Discovery::OriginalDst => return Ok(None),
+        _ => {
+            let text = "ORIGINAL_DST and CLUSTER_PROVIDED belong together".to_owned();
+            return Err(Invalid::at("lb_policy", text));
+        }
+    }
+    let config = match &message.lb_config {
+        Some(LbConfig::OriginalDstLbConfig(config)) => config.clone(),
+        _ => cluster_v3::cluster::OriginalDstLbConfig::default(),
+    };
+    if config.metadata_key.is_some() {
+        let text = "destinations from metadata are not supported".to_owned();
+        return Err(Invalid::at("original_dst_lb_config.metadata_key", text));
+    }
+    let header = match config.http_header_name.as_str() {
+        "" => DEFAULT_DESTINATION_HEADER,
+        name => name,
+    };
+    let header = header_name(header, "original_dst_lb_config.http_header_name")?;
+    let port = config.upstream_port_override.map(u16::try_from).transpose();
+    Ok(Some(OriginalDst {
+        header: config.use_http_header.then_some(header),
+        port: port.map_err(|_| Invalid::at("original_dst_lb_config.upstream_port_override", "is no port".into()))?,
+        cleanup_interval: match &message.cleanup_interval {
+            Some(interval) => duration(interval, "cleanup_interval")?,
+            None => DEFAULT_CLEANUP,
+        },
+    }))
 }
 
 fn http_options(message: &cluster_v3::Cluster) -> Result<Option<http_v3::HttpProtocolOptions>, Invalid> {

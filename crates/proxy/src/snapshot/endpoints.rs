@@ -66,6 +66,22 @@ pub struct HealthCheckTarget {
 }
 
 impl Endpoint {
+    /// A host that is known by nothing but its address.
+    #[must_use]
+    pub fn of_destination(address: SocketAddr, state: Arc<HostState>) -> Self {
+        Self {
+            address: address.into(),
+            hostname: "".into(),
+            weight: 1,
+            health: Health::Healthy,
+            locality: Default::default(),
+            priority: 0,
+            hash_key: None,
+            health_check: HealthCheckTarget::default(),
+            state,
+        }
+    }
+
     /// Health as the load assignment and the proxy's own observation have it.
     #[must_use]
     pub fn health_now(&self) -> Health {

@@ -18,6 +18,7 @@ block! {
         counters {
             bind_errors,
             lb_healthy_panic,
+            original_dst_host_invalid,
             retry_or_shadow_abandoned,
             upstream_cx_close_notify,
             upstream_cx_connect_attempts_exceeded,
@@ -166,7 +167,6 @@ block! {
             assignment_timeout_received,
             assignment_use_cached,
             membership_change,
-            original_dst_host_invalid,
             update_attempt,
             update_empty,
             update_failure,

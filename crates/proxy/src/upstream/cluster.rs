@@ -1,6 +1,7 @@
 //! One worker's side of a cluster: balancer state and connection pools, carried over when the cluster stays.
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,6 +11,7 @@ use fastrand::Rng;
 
 use super::balance::{Balancer, PickContext};
 use super::breakers::{Breaker, Permit};
+use super::destinations::Destinations;
 use super::pool::{Pool, Target};
 use crate::snapshot::Cluster;
 use crate::snapshot::endpoints::Endpoint;
@@ -27,6 +29,7 @@ pub(crate) struct WorkerCluster {
     pub(crate) hosts: Vec<WorkerHost>,
     pub(super) worker: usize,
     balancer: RefCell<Balancer>,
+    destinations: Destinations,
 }
 
 /// A host as one worker uses it.
@@ -55,22 +58,13 @@ impl WorkerCluster {
             });
             let pools = match kept {
                 Some(host) => host.pools.clone(),
-                None => [Priority::Default, Priority::High].map(|priority| {
-                    Pool::new(Target {
-                        address: endpoint.address.clone(),
-                        config: cluster.config.clone(),
-                        state: endpoint.state.clone(),
-                        stats: cluster.stats.clone(),
-                        breakers: cluster.breakers.clone(),
-                        priority,
-                        worker,
-                    })
-                }),
+                None => pools(cluster, endpoint, worker),
             };
             WorkerHost { endpoint: endpoint.clone(), pools }
         });
         let hosts: Vec<WorkerHost> = hosts.collect();
         if let Some(previous) = previous {
+            previous.destinations.retire();
             for old in &previous.hosts {
                 if !hosts.iter().any(|host| Rc::ptr_eq(&host.pools[0], &old.pools[0])) {
                     old.retire();
@@ -78,7 +72,8 @@ impl WorkerCluster {
             }
         }
         let balancer = RefCell::new(balancer(cluster, rng));
-        Rc::new(Self { cluster: cluster.clone(), hosts, worker, balancer })
+        let destinations = Destinations::default();
+        Rc::new(Self { cluster: cluster.clone(), hosts, worker, balancer, destinations })
     }
 
     /// Chooses among the hosts that may be chosen now. The endpoints are the same as before.
@@ -109,8 +104,14 @@ impl WorkerCluster {
         Some(picked.host)
     }
 
+    /// The host of an address that the client wants to go to; `None` when there are too many such hosts already.
+    pub(crate) fn destination(&self, address: SocketAddr, now: Instant) -> Option<Rc<WorkerHost>> {
+        self.destinations.host(address, &self.cluster, self.worker, now)
+    }
+
     /// Closes all pooled connections; the cluster is gone.
     pub(crate) fn retire(&self) {
+        self.destinations.retire();
         for host in &self.hosts {
             host.retire();
         }
@@ -127,8 +128,11 @@ impl WorkerCluster {
 
     /// Closes idle connections that the peer closed, that were idle too long, or that are too old.
     pub(crate) fn sweep(&self, now: Instant) {
-        for pool in self.hosts.iter().flat_map(|host| &host.pools) {
-            pool.sweep(now);
+        for host in &self.hosts {
+            host.sweep(now);
+        }
+        if let Some(config) = &self.cluster.config.original_dst {
+            self.destinations.sweep(config.cleanup_interval, now);
         }
     }
 
@@ -137,6 +141,21 @@ impl WorkerCluster {
     pub(crate) fn breaker(&self, priority: Priority) -> &Breaker {
         self.cluster.breakers.of(priority)
     }
+}
+
+/// Empty pools for an endpoint.
+fn pools(cluster: &Cluster, endpoint: &Endpoint, worker: usize) -> [Rc<Pool>; 2] {
+    [Priority::Default, Priority::High].map(|priority| {
+        Pool::new(Target {
+            address: endpoint.address.clone(),
+            config: cluster.config.clone(),
+            state: endpoint.state.clone(),
+            stats: cluster.stats.clone(),
+            breakers: cluster.breakers.clone(),
+            priority,
+            worker,
+        })
+    })
 }
 
 fn balancer(cluster: &Cluster, rng: &mut Rng) -> Balancer {
@@ -159,7 +178,19 @@ impl WorkerHost {
         Some(ActiveRequest { state: &target.state, _permit: permit })
     }
 
-    fn retire(&self) {
+    /// A host with empty pools.
+    pub(super) fn new(endpoint: Arc<Endpoint>, cluster: &Cluster, worker: usize) -> Self {
+        let pools = pools(cluster, &endpoint, worker);
+        Self { endpoint, pools }
+    }
+
+    pub(super) fn sweep(&self, now: Instant) {
+        for pool in &self.pools {
+            pool.sweep(now);
+        }
+    }
+
+    pub(super) fn retire(&self) {
         for pool in &self.pools {
             pool.retire();
         }

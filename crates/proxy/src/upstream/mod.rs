@@ -4,6 +4,7 @@ mod balance;
 mod breakers;
 mod cluster;
 mod connection;
+mod destinations;
 pub(crate) mod health_check;
 pub(crate) mod outlier;
 mod pool;

@@ -5,6 +5,7 @@ mod deadlines;
 mod respond;
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -22,7 +23,9 @@ use crate::http::router::retry::{Reset, ResetKind, Retries};
 use crate::http::router::select::Routed;
 use crate::http::stream_info::{Flag, StreamInfo};
 use crate::http::transfer::RequestBody;
+use crate::snapshot::cluster::OriginalDst;
 use crate::snapshot::route::Forward;
+use crate::stats::ClusterCounters;
 use crate::upstream::outlier::Outcome;
 use crate::upstream::{PickContext, PreviousPriorities, WorkerCluster, WorkerHost};
 
@@ -98,13 +101,27 @@ pub(crate) async fn forward<'v>(
             loads,
             now: info.started,
         };
-        let picked = cluster.pick(&context, &mut cx.worker.rng.borrow_mut());
-        let Some(index) = picked else {
-            counters.upstream_cx_none_healthy.inc();
-            return no_healthy_upstream(cx, cluster);
+        let destination;
+        let mut index = None;
+        let host: &WorkerHost = if let Some(config) = &cluster.cluster.config.original_dst {
+            let address = original_destination(config, &scratch.request, counters);
+            destination = address.and_then(|address| cluster.destination(address, info.started));
+            let Some(host) = &destination else {
+                counters.upstream_cx_none_healthy.inc();
+                return no_healthy_upstream(cx, cluster);
+            };
+            info.upstream_host = Some(Cow::Owned(host.endpoint.address.text.to_string()));
+            host
+        } else {
+            let Some(picked) = cluster.pick(&context, &mut cx.worker.rng.borrow_mut()) else {
+                counters.upstream_cx_none_healthy.inc();
+                return no_healthy_upstream(cx, cluster);
+            };
+            index = Some(picked);
+            let host = &cluster.hosts[picked as usize];
+            info.upstream_host = Some(Cow::Borrowed(&host.endpoint.address.text));
+            host
         };
-        let host: &'v WorkerHost = &cluster.hosts[index as usize];
-        info.upstream_host = Some(&host.endpoint.address.text);
         deadlines.attempt = per_try_deadline(route, &body);
         let mut up = None;
         let connected = connect(cx, down, info, cluster, host, route.priority, &body, &deadlines).await;
@@ -148,8 +165,8 @@ pub(crate) async fn forward<'v>(
                     counters.count_retried(scratch.response.status());
                 }
                 drop(up);
-                tried.push(index);
-                if let Some(previous) = &mut previous {
+                tried.extend(index);
+                if let (Some(previous), Some(index)) = (&mut previous, index) {
                     previous.attempted(index);
                 }
                 counters.upstream_rq_retry.inc();
@@ -224,6 +241,19 @@ async fn take_rest(down: &mut Downstream, scratch: &mut Scratch, info: &mut Stre
 fn downstream_gone(info: &mut StreamInfo<'_>) {
     info.flags.raise(Flag::DownstreamConnectionTermination);
     info.details = Some(Cow::Borrowed("downstream_remote_disconnect"));
+}
+
+/// Where the client wants to go, for clusters that let it choose. Connections do not tell yet, so a header must.
+fn original_destination(config: &OriginalDst, request: &Head, counters: &ClusterCounters) -> Option<SocketAddr> {
+    let value = request.value(config.header.as_ref()?)?;
+    let Some(mut address) = str::from_utf8(value).ok().and_then(|text| text.parse::<SocketAddr>().ok()) else {
+        counters.original_dst_host_invalid.inc();
+        return None;
+    };
+    if let Some(port) = config.port {
+        address.set_port(port);
+    }
+    Some(address)
 }
 
 /// What outlier detection hears of an attempt. What never got to a host, or ended for another reason, is not held

@@ -239,7 +239,8 @@ fn ring_hash(config: Option<&message::RingHashLbConfig>) -> Result<Policy, Inval
 }
 
 fn is_prime(number: u64) -> bool {
-    number >= 2 && (2..).take_while(|divisor| divisor * divisor <= number).all(|divisor| number % divisor != 0)
+    number >= 2
+        && (2..).take_while(|divisor| divisor * divisor <= number).all(|divisor| !number.is_multiple_of(divisor))
 }
 
 #[cfg(test)]

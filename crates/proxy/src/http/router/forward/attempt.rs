@@ -45,16 +45,16 @@ pub(super) enum Attempt {
     clippy::too_many_arguments,
     reason = "one attempt touches the whole of the request; a struct would only hide it"
 )]
-pub(super) async fn connect<'v>(
-    cx: &Cx<'v>,
+pub(super) async fn connect<'h>(
+    cx: &Cx<'_>,
     down: &mut Downstream,
-    info: &mut StreamInfo<'v>,
+    info: &mut StreamInfo<'_>,
     cluster: &Rc<WorkerCluster>,
-    host: &'v WorkerHost,
+    host: &'h WorkerHost,
     priority: Priority,
     body: &RequestBody,
     deadlines: &Deadlines,
-) -> Result<(UpstreamConnection, ActiveRequest<'v>), Attempt> {
+) -> Result<(UpstreamConnection, ActiveRequest<'h>), Attempt> {
     let pool = host.pool(priority);
     let now = info.started;
     let connection = match pool.checkout(now) {

@@ -37,7 +37,7 @@ pub(super) async fn respond<'v>(
     mut deadlines: Deadlines,
     framing: ResponseFraming,
     mut up: UpstreamConnection,
-    active: ActiveRequest<'v>,
+    active: ActiveRequest<'_>,
 ) -> Forwarded {
     let counters = cluster.counters();
     let now = Instant::now();
