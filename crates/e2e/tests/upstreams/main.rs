@@ -9,6 +9,7 @@
 mod destinations;
 mod hashing;
 mod health;
+mod limits;
 mod sharing;
 
 use std::collections::BTreeMap;

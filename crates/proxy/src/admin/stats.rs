@@ -166,27 +166,25 @@ fn observe(source: &dyn AdminSource) {
     }
 }
 
-/// A breaker is open while there is as much as its limit allows.
+/// A breaker is open while there is as much as its limit allows; with a limit of 0 nothing ever opens it.
 fn observe_breakers(gauges: &BreakerGauges, breaker: &Breaker) {
     let (limits, load) = (&breaker.thresholds, breaker.load());
     let left = |limit: u32, used: u32| u64::from(limit.saturating_sub(used));
-    let connections = left(limits.max_connections, load.connections);
-    let pending = left(limits.max_pending_requests, load.pending);
-    let requests = left(limits.max_requests, load.requests);
-    let retries = left(breaker.max_retries(), load.retries);
-    let pools = limits.max_connection_pools.map(|limit| left(limit, load.pools));
-    gauges.cx_open.set(u64::from(connections == 0));
-    gauges.cx_pool_open.set(u64::from(pools == Some(0)));
-    gauges.rq_pending_open.set(u64::from(pending == 0));
-    gauges.rq_open.set(u64::from(requests == 0));
-    gauges.rq_retry_open.set(u64::from(retries == 0));
+    let is_open = |limit: u32, used: u32| u64::from(used > 0 && used >= limit);
+    let max_retries = breaker.max_retries();
+    gauges.cx_open.set(is_open(limits.max_connections, load.connections));
+    gauges.cx_pool_open.set(limits.max_connection_pools.map_or(0, |limit| is_open(limit, load.pools)));
+    gauges.rq_pending_open.set(is_open(limits.max_pending_requests, load.pending));
+    gauges.rq_open.set(is_open(limits.max_requests, load.requests));
+    gauges.rq_retry_open.set(is_open(max_retries, load.retries));
     if limits.track_remaining {
         let remaining = gauges.remaining.touch();
-        remaining.remaining_cx.set(connections);
-        remaining.remaining_cx_pools.store(pools.unwrap_or(u64::MAX), Ordering::Relaxed);
-        remaining.remaining_pending.set(pending);
-        remaining.remaining_rq.set(requests);
-        remaining.remaining_retries.set(retries);
+        let pools = limits.max_connection_pools.map_or(u64::MAX, |limit| left(limit, load.pools));
+        remaining.remaining_cx.set(left(limits.max_connections, load.connections));
+        remaining.remaining_cx_pools.store(pools, Ordering::Relaxed);
+        remaining.remaining_pending.set(left(limits.max_pending_requests, load.pending));
+        remaining.remaining_rq.set(left(limits.max_requests, load.requests));
+        remaining.remaining_retries.set(left(max_retries, load.retries));
     }
 }
 

@@ -1,6 +1,6 @@
 //! One worker's side of a cluster: balancer state and connection pools, carried over when the cluster stays.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -37,8 +37,10 @@ pub(crate) struct WorkerCluster {
 pub(crate) struct WorkerHost {
     /// The shared part.
     pub(crate) endpoint: Arc<Endpoint>,
-    /// This worker's connections to it, by routing priority.
-    pools: [Rc<Pool>; 2],
+    /// This worker's connections to it.
+    pool: Rc<Pool>,
+    /// Its connections for requests of high priority, which are rare.
+    high: OnceCell<Rc<Pool>>,
 }
 
 impl WorkerCluster {
@@ -56,17 +58,16 @@ impl WorkerCluster {
             let kept = keep.and_then(|previous| {
                 previous.hosts.iter().find(|host| Arc::ptr_eq(&host.endpoint.state, &endpoint.state))
             });
-            let pools = match kept {
-                Some(host) => host.pools.clone(),
-                None => pools(cluster, endpoint, worker),
-            };
-            WorkerHost { endpoint: endpoint.clone(), pools }
+            match kept {
+                Some(host) => WorkerHost { endpoint: endpoint.clone(), ..host.clone() },
+                None => WorkerHost::new(endpoint.clone(), cluster, worker),
+            }
         });
         let hosts: Vec<WorkerHost> = hosts.collect();
         if let Some(previous) = previous {
             previous.destinations.retire();
             for old in &previous.hosts {
-                if !hosts.iter().any(|host| Rc::ptr_eq(&host.pools[0], &old.pools[0])) {
+                if !hosts.iter().any(|host| Rc::ptr_eq(&host.pool, &old.pool)) {
                     old.retire();
                 }
             }
@@ -120,7 +121,7 @@ impl WorkerCluster {
     /// Uses the present connections to a host no more.
     pub(crate) fn drain_host(&self, state: &Arc<HostState>) {
         for host in self.hosts.iter().filter(|host| Arc::ptr_eq(&host.endpoint.state, state)) {
-            for pool in &host.pools {
+            for pool in host.pools() {
                 pool.drain();
             }
         }
@@ -143,21 +144,6 @@ impl WorkerCluster {
     }
 }
 
-/// Empty pools for an endpoint.
-fn pools(cluster: &Cluster, endpoint: &Endpoint, worker: usize) -> [Rc<Pool>; 2] {
-    [Priority::Default, Priority::High].map(|priority| {
-        Pool::new(Target {
-            address: endpoint.address.clone(),
-            config: cluster.config.clone(),
-            state: endpoint.state.clone(),
-            stats: cluster.stats.clone(),
-            breakers: cluster.breakers.clone(),
-            priority,
-            worker,
-        })
-    })
-}
-
 fn balancer(cluster: &Cluster, rng: &mut Rng) -> Balancer {
     Balancer::new(&cluster.config.balancing, &cluster.endpoints, &cluster.host_sets, Instant::now(), rng)
 }
@@ -166,7 +152,16 @@ impl WorkerHost {
     /// The connections for requests of a routing priority.
     #[inline]
     pub(crate) fn pool(&self, priority: Priority) -> &Rc<Pool> {
-        &self.pools[priority as usize]
+        match priority {
+            Priority::Default => &self.pool,
+            Priority::High => {
+                self.high.get_or_init(|| Pool::new(Target { priority: Priority::High, ..self.pool.target.clone() }))
+            }
+        }
+    }
+
+    fn pools(&self) -> impl Iterator<Item = &Rc<Pool>> {
+        std::iter::once(&self.pool).chain(self.high.get())
     }
 
     /// Counts one request in flight until the guard is dropped; `None` when the circuit breaker is open.
@@ -178,20 +173,28 @@ impl WorkerHost {
         Some(ActiveRequest { state: &target.state, _permit: permit })
     }
 
-    /// A host with empty pools.
+    /// A host without connections.
     pub(super) fn new(endpoint: Arc<Endpoint>, cluster: &Cluster, worker: usize) -> Self {
-        let pools = pools(cluster, &endpoint, worker);
-        Self { endpoint, pools }
+        let pool = Pool::new(Target {
+            address: endpoint.address.socket,
+            config: cluster.config.clone(),
+            state: endpoint.state.clone(),
+            stats: cluster.stats.clone(),
+            breakers: cluster.breakers.clone(),
+            priority: Priority::Default,
+            worker,
+        });
+        Self { endpoint, pool, high: OnceCell::new() }
     }
 
     pub(super) fn sweep(&self, now: Instant) {
-        for pool in &self.pools {
+        for pool in self.pools() {
             pool.sweep(now);
         }
     }
 
     pub(super) fn retire(&self) {
-        for pool in &self.pools {
+        for pool in self.pools() {
             pool.retire();
         }
     }

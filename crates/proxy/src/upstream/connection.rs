@@ -45,7 +45,7 @@ impl UpstreamConnection {
         let pool = pool.clone();
         async move {
             let target = &pool.target;
-            let connecting = TcpStream::connect(target.address.socket);
+            let connecting = TcpStream::connect(target.address);
             let outcome = match tokio::time::timeout(target.config.connect_timeout, connecting).await {
                 Ok(connected) => connected
                     .and_then(|stream| prepare(stream, target.config.tcp_keepalive.as_ref()))

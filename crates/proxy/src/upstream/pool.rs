@@ -7,6 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,7 +18,6 @@ use lateen_telemetry::Gauge;
 
 use super::breakers::{Breaker, Breakers, Permit};
 use super::connection::{ConnectError, UpstreamConnection};
-use crate::http::stream_info::Address;
 use crate::snapshot::cluster::ClusterConfig;
 use crate::snapshot::host::HostState;
 use crate::snapshot::route::Priority;
@@ -39,9 +39,9 @@ pub(crate) struct Pool {
 }
 
 /// What connecting needs to know.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Target {
-    pub(super) address: Address,
+    pub(super) address: SocketAddr,
     pub(super) config: Arc<ClusterConfig>,
     pub(super) state: Arc<HostState>,
     pub(super) stats: Arc<ClusterStats>,
@@ -65,7 +65,7 @@ impl Target {
 struct Waiter {
     outcome: RefCell<Option<Result<UpstreamConnection, ConnectError>>>,
     waker: RefCell<Option<Waker>>,
-    /// A connection of the pool ended: another may be begun.
+    /// A connection of the pool ended, or was freed for somebody else: another may be begun.
     reconsider: Cell<bool>,
 }
 
@@ -192,9 +192,20 @@ impl Pool {
     fn offer(&self, connection: UpstreamConnection) {
         let first = self.line.borrow_mut().pop_front();
         match first {
-            Some(waiter) => waiter.settle(Ok(connection)),
+            Some(waiter) => {
+                waiter.settle(Ok(connection));
+                self.reconsider();
+            }
             None if self.retired.get() => drop(connection),
             None => self.idle.borrow_mut().push(connection),
+        }
+    }
+
+    /// Lets the head of the line see whether another connection may be begun.
+    fn reconsider(&self) {
+        if let Some(first) = self.line.borrow().front() {
+            first.reconsider.set(true);
+            first.wake();
         }
     }
 
@@ -224,10 +235,7 @@ impl Pool {
     /// A connection ended; whether it was the last one. Somebody who waits may have another one made.
     pub(super) fn closed(&self) -> bool {
         self.open.set(self.open.get().saturating_sub(1));
-        if let Some(first) = self.line.borrow().front() {
-            first.reconsider.set(true);
-            first.wake();
-        }
+        self.reconsider();
         self.open.get() == 0
     }
 
@@ -281,11 +289,8 @@ impl Drop for Pending<'_> {
         // It came too late for this request: the next one gets it.
         if let Some(Ok(connection)) = self.waiter.outcome.take() {
             self.pool.offer(connection);
-        } else if self.waiter.reconsider.take()
-            && let Some(first) = self.pool.line.borrow().front()
-        {
-            first.reconsider.set(true);
-            first.wake();
+        } else if self.waiter.reconsider.take() {
+            self.pool.reconsider();
         }
     }
 }

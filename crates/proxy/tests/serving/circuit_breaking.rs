@@ -57,7 +57,8 @@ async fn requests_wait_for_the_only_connection_and_only_so_many() {
     assert_eq!(busy.receive().await.unwrap().status, 200);
     assert_eq!(requests.load(Ordering::SeqCst), 3);
     assert_eq!(running.stat("a", "upstream_cx_total").await, 1);
-    assert_eq!(running.stat("a", "upstream_cx_overflow").await, 2);
+    // Two that came, and the second once more when the connection went to the first.
+    assert_eq!(running.stat("a", "upstream_cx_overflow").await, 3);
     assert_eq!(running.stat("a", "upstream_rq_pending_overflow").await, 3);
     assert_eq!(running.stat("a", "upstream_rq_pending_total").await, 3);
     assert_eq!(running.stat("a", "upstream_rq_pending_active").await, 0);
