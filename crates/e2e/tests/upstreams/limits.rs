@@ -21,7 +21,7 @@ async fn burst(side: &Side, request: &str, count: usize) -> Vec<Answer> {
     for _ in 0..count {
         let (side, request) = (side.clone(), request.to_owned());
         asked.spawn(async move { side.ask(&[request]).await.remove(0) });
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(60)).await;
     }
     asked.join_all().await
 }
@@ -49,7 +49,7 @@ async fn bursts_are_cut_at_the_same_limits() {
     for Case { name, burst: count, served, .. } in &cases {
         let mut shown = Vec::new();
         for side in &scene.sides {
-            let answers = burst(side, &format!("GET h/{name}/?delay=300ms"), *count).await;
+            let answers = burst(side, &format!("GET h/{name}/?delay=700ms"), *count).await;
             let good = answers.iter().filter(|answer| answer.status == 200).count();
             assert_eq!(good, *served, "{name} on {}", side.name);
             for refused in answers.iter().filter(|answer| answer.status != 200) {
@@ -102,15 +102,42 @@ async fn retries_are_cut_at_the_same_limits() {
         (clusters, limits.iter().map(|(name, _)| route(name, &policy)).collect::<Vec<_>>().into())
     })
     .await;
-    // Six fail one after the other, 20 ms apart, while those before are being tried again for 300 ms.
+    // Six fail one after the other, 60 ms apart, while those before are being tried again for 700 ms.
     for (name, retried) in [("one", 1), ("none", 0), ("budget", 3), ("least", 2)] {
         for side in &scene.sides {
-            let answers = burst(side, &format!("GET h/{name}/?status=503&delay=300ms"), 6).await;
+            let answers = burst(side, &format!("GET h/{name}/?status=503&delay=700ms"), 6).await;
             assert!(answers.iter().all(|answer| answer.values("x-envoy-overloaded").is_empty()), "{name}");
             let stat = async |statistic: &str| side.stat(&format!("cluster.{name}.{statistic}")).await;
             let (tried, refused) = (stat("upstream_rq_retry").await, stat("upstream_rq_retry_overflow").await);
             assert_eq!((tried, refused), (retried, 6 - retried), "{name} on {}", side.name);
         }
+    }
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_retry_budget_may_count_what_began_lately() {
+    let budget = json!({"budget_percent": {"value": 50}, "min_retry_concurrency": 0, "budget_interval": "1s"});
+    let policy = json!({"retry_policy": {"retry_on": "5xx", "num_retries": 1,
+        "retry_back_off": {"base_interval": "0.001s"}}});
+    let scene = Scene::start(&["b"], |ports| {
+        let groups = json!([{"lb_endpoints": [endpoint(ports["b"], &json!({}))]}]);
+        let breakers = json!({"circuit_breakers": {"thresholds": [{"retry_budget": budget}]}});
+        (vec![cluster("lately", &groups, &breakers)], json!([route("lately", &policy)]))
+    })
+    .await;
+    let (good, bad) = ("GET h/lately/".to_owned(), "GET h/lately/?status=503".to_owned());
+    for side in &scene.sides {
+        let stat = async |statistic: &str| side.stat(&format!("cluster.lately.{statistic}")).await;
+        // Half of one is none, and half of two is one.
+        side.ask(std::slice::from_ref(&bad)).await;
+        assert_eq!((stat("upstream_rq_retry").await, stat("upstream_rq_retry_overflow").await), (0, 1));
+        side.ask(&[good.clone(), bad.clone()]).await;
+        assert_eq!((stat("upstream_rq_retry").await, stat("upstream_rq_retry_overflow").await), (1, 1));
+        side.ask(&[good.clone(), good.clone(), good.clone()]).await;
+        tokio::time::sleep(Duration::from_millis(1300)).await;
+        side.ask(std::slice::from_ref(&bad)).await;
+        assert_eq!((stat("upstream_rq_retry").await, stat("upstream_rq_retry_overflow").await), (1, 2));
     }
     scene.end().await;
 }

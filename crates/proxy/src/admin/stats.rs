@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use lateen_telemetry::admin::{Answer, HTML, Parameter, Request, StatusCode};
 use lateen_telemetry::render::{self, Buckets, HistogramForm};
@@ -171,7 +172,7 @@ fn observe_breakers(gauges: &BreakerGauges, breaker: &Breaker) {
     let (limits, load) = (&breaker.thresholds, breaker.load());
     let left = |limit: u32, used: u32| u64::from(limit.saturating_sub(used));
     let is_open = |limit: u32, used: u32| u64::from(used > 0 && used >= limit);
-    let max_retries = breaker.max_retries();
+    let max_retries = breaker.max_retries(Instant::now());
     gauges.cx_open.set(is_open(limits.max_connections, load.connections));
     gauges.cx_pool_open.set(limits.max_connection_pools.map_or(0, |limit| is_open(limit, load.pools)));
     gauges.rq_pending_open.set(is_open(limits.max_pending_requests, load.pending));

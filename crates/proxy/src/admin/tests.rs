@@ -510,7 +510,7 @@ fn circuit_breakers_show_what_is_left_where_that_is_tracked() {
     for first in [true, false, false] {
         breaker.open_connection(first);
     }
-    let one = breaker.admit_request();
+    let one = breaker.admit_request(Instant::now);
     let shown = || get(&source, "/stats?filter=circuit_breakers.*(rq_open|remaining)").body;
     let name = "cluster.outbound|80||a.b;.circuit_breakers";
     let lines = |open: u64, left: u64| {
@@ -521,7 +521,7 @@ fn circuit_breakers_show_what_is_left_where_that_is_tracked() {
         )
     };
     assert_eq!(shown(), lines(0, 1));
-    let other = breaker.admit_request();
+    let other = breaker.admit_request(Instant::now);
     assert_eq!(shown(), lines(1, 0));
     drop((one, other));
     assert_eq!(shown(), lines(0, 2));

@@ -174,7 +174,7 @@ impl ClusterConfig {
             max_connection_duration: max_connection_duration.filter(|limit| !limit.is_zero()),
             dns: Dns::build(message)?,
             original_dst: original_dst(message, discovery)?,
-            thresholds: thresholds::build(message),
+            thresholds: thresholds::build(message)?,
             tcp_keepalive: message
                 .upstream_connection_options
                 .as_ref()

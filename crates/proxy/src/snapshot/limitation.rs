@@ -82,16 +82,12 @@ fn filter(name: &str) -> String {
 
 /// The limitations that a cluster meets.
 pub(super) fn of_cluster(message: &cluster_v3::Cluster, origin: Option<&Origin>) -> BTreeSet<Limitation> {
-    let mut thresholds = message.circuit_breakers.iter().flat_map(|breakers| &breakers.thresholds);
-    let budget_interval = thresholds
-        .any(|threshold| threshold.retry_budget.as_ref().is_some_and(|budget| budget.budget_interval.is_some()));
     let hashing = message.common_lb_config.as_ref().and_then(|common| common.consistent_hashing_lb_config.as_ref());
     let bounded = hashing.is_some_and(|hashing| hashing.hash_balance_factor.is_some_and(|factor| factor > 0));
     let subsets = message.lb_subset_config.as_ref().is_some_and(|config| !config.subset_selectors.is_empty());
     let asked = [
         (subsets, "choosing among subsets of endpoints (lb_subset_config) is not carried out yet"),
         (message.preconnect_policy.is_some(), "connecting ahead of requests is not carried out yet"),
-        (budget_interval, "the interval of a retry budget is not carried out yet"),
         (bounded, "the bounded load of consistent hashing (hash_balance_factor) is not carried out yet"),
     ];
     let resource = ("cluster", Arc::from(message.name.as_str()));

@@ -4,7 +4,9 @@
 //! an atomic addition; nobody waits for anybody.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 
+use super::window::Window;
 use crate::snapshot::cluster::Thresholds;
 use crate::snapshot::route::Priority;
 
@@ -36,6 +38,8 @@ pub(crate) struct Breaker {
     pending: AtomicU32,
     requests: AtomicU32,
     retries: AtomicU32,
+    /// The requests that began lately, where a retry budget counts them.
+    window: Option<Window>,
 }
 
 /// How much is under way at one moment.
@@ -56,13 +60,26 @@ pub(crate) struct Load {
 impl Breaker {
     fn new(thresholds: Thresholds) -> Self {
         let none = || AtomicU32::new(0);
-        Self { thresholds, connections: none(), pools: none(), pending: none(), requests: none(), retries: none() }
+        let interval = thresholds.retry_budget.and_then(|budget| budget.interval);
+        Self {
+            thresholds,
+            connections: none(),
+            pools: none(),
+            pending: none(),
+            requests: none(),
+            retries: none(),
+            window: interval.map(Window::new),
+        }
     }
 
-    /// A place for a request on a connection.
+    /// A place for a request on a connection. The time is only asked for where it matters.
     #[inline]
-    pub(crate) fn admit_request(&self) -> Option<Permit<'_>> {
-        Permit::take(&self.requests, self.thresholds.max_requests)
+    pub(crate) fn admit_request(&self, now: impl FnOnce() -> Instant) -> Option<Permit<'_>> {
+        let permit = Permit::take(&self.requests, self.thresholds.max_requests)?;
+        if let Some(window) = &self.window {
+            window.add(now());
+        }
+        Some(permit)
     }
 
     /// A place in the line for a connection.
@@ -71,8 +88,8 @@ impl Breaker {
     }
 
     /// A place for a retry, for its wait and its attempt.
-    pub(crate) fn admit_retry(&self) -> Option<Permit<'_>> {
-        Permit::take(&self.retries, self.max_retries())
+    pub(crate) fn admit_retry(&self, now: Instant) -> Option<Permit<'_>> {
+        Permit::take(&self.retries, self.max_retries(now))
     }
 
     /// Whether one more connection is within the limit, and within that of a host that has so many.
@@ -103,12 +120,17 @@ impl Breaker {
     }
 
     /// Most retries at this moment.
-    pub(crate) fn max_retries(&self) -> u32 {
+    pub(crate) fn max_retries(&self, now: Instant) -> u32 {
         let Some(budget) = self.thresholds.retry_budget else { return self.thresholds.max_retries };
-        let load = self.load();
-        let under_way = f64::from(load.requests) + f64::from(load.pending);
+        let counted = match &self.window {
+            Some(window) => window.count(now) as f64,
+            None => {
+                let load = self.load();
+                f64::from(load.requests) + f64::from(load.pending)
+            }
+        };
         // A conversion of a float keeps to the range of the integer.
-        ((budget.percent / 100.0 * under_way) as u32).max(budget.min_concurrency)
+        ((budget.percent / 100.0 * counted) as u32).max(budget.min_concurrency)
     }
 
     /// How much is under way.
@@ -146,6 +168,8 @@ impl Drop for Permit<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::snapshot::cluster::RetryBudget;
 
@@ -156,12 +180,12 @@ mod tests {
     #[test]
     fn a_place_is_free_again_when_its_permit_is_dropped() {
         let breaker = breaker(Thresholds { max_requests: 2, ..Thresholds::default() });
-        let first = breaker.admit_request();
-        let second = breaker.admit_request();
+        let first = breaker.admit_request(Instant::now);
+        let second = breaker.admit_request(Instant::now);
         assert!(first.is_some() && second.is_some());
-        assert!(breaker.admit_request().is_none());
+        assert!(breaker.admit_request(Instant::now).is_none());
         drop(first);
-        assert!(breaker.admit_request().is_some());
+        assert!(breaker.admit_request(Instant::now).is_some());
         drop(second);
         assert_eq!(breaker.load().requests, 0);
     }
@@ -191,15 +215,29 @@ mod tests {
 
     #[test]
     fn a_retry_budget_follows_what_is_under_way() {
-        let budget = RetryBudget { percent: 20.0, min_concurrency: 1 };
+        let budget = RetryBudget { percent: 20.0, min_concurrency: 1, interval: None };
         let breaker = breaker(Thresholds { retry_budget: Some(budget), max_retries: 9, ..Thresholds::default() });
-        assert_eq!(breaker.max_retries(), 1);
-        let requests: Vec<_> = (0..12).map(|_| breaker.admit_request()).collect();
+        assert_eq!(breaker.max_retries(Instant::now()), 1);
+        let requests: Vec<_> = (0..12).map(|_| breaker.admit_request(Instant::now)).collect();
         let pending: Vec<_> = (0..3).map(|_| breaker.admit_pending()).collect();
-        assert_eq!(breaker.max_retries(), 3);
-        let retries: Vec<_> = (0..4).filter_map(|_| breaker.admit_retry()).collect();
+        assert_eq!(breaker.max_retries(Instant::now()), 3);
+        let retries: Vec<_> = (0..4).filter_map(|_| breaker.admit_retry(Instant::now())).collect();
         assert_eq!(retries.len(), 3);
         drop((requests, pending, retries));
         assert_eq!(breaker.load(), Load { connections: 0, pools: 0, pending: 0, requests: 0, retries: 0 });
+    }
+
+    #[test]
+    fn a_retry_budget_with_an_interval_counts_what_began_in_it() {
+        let interval = Some(Duration::from_secs(2));
+        let budget = RetryBudget { percent: 50.0, min_concurrency: 0, interval };
+        let breaker = breaker(Thresholds { retry_budget: Some(budget), ..Thresholds::default() });
+        let start = Instant::now();
+        for _ in 0..6 {
+            drop(breaker.admit_request(|| start));
+        }
+        assert_eq!(breaker.max_retries(start + Duration::from_secs(1)), 3);
+        assert_eq!(breaker.max_retries(start + Duration::from_secs(3)), 0);
+        assert!(breaker.admit_retry(start + Duration::from_secs(3)).is_none());
     }
 }

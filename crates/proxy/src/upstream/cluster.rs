@@ -168,7 +168,7 @@ impl WorkerHost {
     #[inline]
     pub(crate) fn begin_request(&self, priority: Priority) -> Option<ActiveRequest<'_>> {
         let target = &self.pool(priority).target;
-        let permit = target.breaker().admit_request()?;
+        let permit = target.breaker().admit_request(Instant::now)?;
         target.state.active_requests.fetch_add(1, Ordering::Relaxed);
         Some(ActiveRequest { state: &target.state, _permit: permit })
     }

@@ -57,7 +57,8 @@ impl UpstreamConnection {
                 Ok((stream, local)) => {
                     let now = Instant::now();
                     counters.upstream_cx_connect_ms.record_ms(now - begun);
-                    Ok(Self { stream, buffer: ReadBuffer::default(), local, opened: now, idle_since: now, count })
+                    let buffer = ReadBuffer::default();
+                    Ok(Box::new(Self { stream, buffer, local, opened: now, idle_since: now, count }))
                 }
                 Err(error) => {
                     counters.upstream_cx_connect_fail.inc();

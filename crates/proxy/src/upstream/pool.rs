@@ -27,7 +27,8 @@ use crate::stats::{ClusterCounters, ClusterStats};
 #[derive(Debug)]
 pub(crate) struct Pool {
     pub(super) target: Target,
-    idle: RefCell<Vec<UpstreamConnection>>,
+    #[expect(clippy::vec_box, reason = "connections go in and out with every request; the box keeps that a pointer")]
+    idle: RefCell<Vec<Box<UpstreamConnection>>>,
     line: RefCell<VecDeque<Rc<Waiter>>>,
     /// Connections of any state: being made, in use, idle.
     open: Cell<u32>,
@@ -63,14 +64,14 @@ impl Target {
 /// A request that waits for a connection.
 #[derive(Debug, Default)]
 struct Waiter {
-    outcome: RefCell<Option<Result<UpstreamConnection, ConnectError>>>,
+    outcome: RefCell<Option<Result<Box<UpstreamConnection>, ConnectError>>>,
     waker: RefCell<Option<Waker>>,
     /// A connection of the pool ended, or was freed for somebody else: another may be begun.
     reconsider: Cell<bool>,
 }
 
 impl Waiter {
-    fn settle(&self, outcome: Result<UpstreamConnection, ConnectError>) {
+    fn settle(&self, outcome: Result<Box<UpstreamConnection>, ConnectError>) {
         *self.outcome.borrow_mut() = Some(outcome);
         self.wake();
     }
@@ -107,7 +108,7 @@ impl Pool {
 
     /// The idle connection that was freed last, of those that can still be used.
     #[inline]
-    pub(crate) fn checkout(&self, now: Instant) -> Option<UpstreamConnection> {
+    pub(crate) fn checkout(&self, now: Instant) -> Option<Box<UpstreamConnection>> {
         loop {
             let mut connection = self.idle.borrow_mut().pop()?;
             if !self.is_outlived(&connection, now) && connection.is_usable() {
@@ -138,7 +139,7 @@ impl Pool {
 
     /// Takes a connection back after an exchange that left it clean. It goes to whoever waits longest.
     #[inline]
-    pub(crate) fn give_back(&self, mut connection: UpstreamConnection, now: Instant) {
+    pub(crate) fn give_back(&self, mut connection: Box<UpstreamConnection>, now: Instant) {
         let config = &self.target.config;
         if config.max_requests_per_connection.is_some_and(|limit| connection.count.requests >= limit) {
             self.target.counters().upstream_cx_max_requests.inc();
@@ -189,7 +190,7 @@ impl Pool {
     }
 
     /// Hands a ready connection to the head of the line, or lays it by.
-    fn offer(&self, connection: UpstreamConnection) {
+    fn offer(&self, connection: Box<UpstreamConnection>) {
         let first = self.line.borrow_mut().pop_front();
         match first {
             Some(waiter) => {
@@ -240,7 +241,7 @@ impl Pool {
     }
 
     /// A connection that was being made is ready, or could not be made.
-    pub(super) fn connected(&self, outcome: Result<UpstreamConnection, ConnectError>) {
+    pub(super) fn connected(&self, outcome: Result<Box<UpstreamConnection>, ConnectError>) {
         self.connecting.set(self.connecting.get().saturating_sub(1));
         match outcome {
             Ok(connection) => self.offer(connection),
@@ -266,7 +267,7 @@ pub(crate) struct Pending<'p> {
 
 impl Pending<'_> {
     /// Ready with a connection, or when one could not be made.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<UpstreamConnection, ConnectError>> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Box<UpstreamConnection>, ConnectError>> {
         if let Some(outcome) = self.waiter.outcome.take() {
             return Poll::Ready(outcome);
         }

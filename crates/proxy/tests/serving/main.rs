@@ -442,9 +442,9 @@ async fn what_a_configuration_asks_for_and_does_not_get_is_said() {
         json!({"cluster": "a", "request_mirror_policies": [{"cluster": "a"}]}),
         &[("a", &["127.0.0.1:9".parse().unwrap()])],
     );
-    let budgeted = json!({"name": "a", "type": "EDS", "eds_cluster_config": {"eds_config": {"ads": {}}},
-        "circuit_breakers": {"thresholds": [{"retry_budget": {"budget_interval": "1s"}}]}});
-    asking.insert(lateen_xds::json::parse::<Cluster>(budgeted).unwrap(), vec![]);
+    let bounded = json!({"name": "a", "type": "EDS", "eds_cluster_config": {"eds_config": {"ads": {}}},
+        "common_lb_config": {"consistent_hashing_lb_config": {"hash_balance_factor": 120}}});
+    asking.insert(lateen_xds::json::parse::<Cluster>(bounded).unwrap(), vec![]);
     let proxy = Proxy::start(&Options { workers: 1, admin: None }).unwrap();
     let applied = proxy.apply(asking).await;
     let said: Vec<String> = applied.limitations.iter().map(ToString::to_string).collect();
@@ -452,7 +452,7 @@ async fn what_a_configuration_asks_for_and_does_not_get_is_said() {
         said,
         [
             "route configuration `routes`: mirroring is not carried out yet",
-            "cluster `a`: the interval of a retry budget is not carried out yet",
+            "cluster `a`: the bounded load of consistent hashing (hash_balance_factor) is not carried out yet",
         ]
     );
 }

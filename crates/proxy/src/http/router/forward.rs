@@ -156,7 +156,7 @@ pub(crate) async fn forward<'v>(
             } else if retries.is_exhausted() {
                 counters.upstream_rq_retry_limit_exceeded.inc();
                 info.flags.raise(Flag::UpstreamRetryLimitExceeded);
-            } else if let Some(permit) = cluster.breaker(route.priority).admit_retry() {
+            } else if let Some(permit) = cluster.breaker(route.priority).admit_retry(Instant::now()) {
                 retry_permit = Some(permit);
                 if let Attempt::Response(_) = &outcome {
                     if scratch.response.status() >= 500 {

@@ -1,7 +1,12 @@
 //! How much may be under way to a cluster at once? Envoy's `CircuitBreakers`, for each routing priority.
 
+use std::time::Duration;
+
 use lateen_xds::envoy::config::cluster::v3 as cluster_v3;
 use lateen_xds::envoy::config::cluster::v3::circuit_breakers::thresholds::RetryBudget as BudgetMessage;
+
+use crate::snapshot::Invalid;
+use crate::snapshot::fields::duration;
 
 /// Envoy's default of `budget_percent`.
 const DEFAULT_BUDGET_PERCENT: f64 = 20.0;
@@ -51,19 +56,24 @@ pub struct RetryBudget {
     pub percent: f64,
     /// `min_retry_concurrency`: so many are allowed however little is under way.
     pub min_concurrency: u32,
+    /// `budget_interval`: in place of what is under way the requests count that began so lately.
+    pub interval: Option<Duration>,
 }
 
 impl RetryBudget {
-    fn build(message: &BudgetMessage) -> Self {
-        Self {
+    fn build(message: &BudgetMessage, path: &str) -> Result<Self, Invalid> {
+        let interval = message.budget_interval.as_ref();
+        let interval = interval.map(|span| duration(span, &format!("{path}.budget_interval"))).transpose()?;
+        Ok(Self {
             percent: message.budget_percent.map_or(DEFAULT_BUDGET_PERCENT, |percent| percent.value),
             min_concurrency: message.min_retry_concurrency.unwrap_or(DEFAULT_MIN_RETRY_CONCURRENCY),
-        }
+            interval: interval.filter(|span| !span.is_zero()),
+        })
     }
 }
 
 /// The thresholds of the default and the high priority. Of several messages for one priority the first counts.
-pub(super) fn build(message: &cluster_v3::Cluster) -> [Thresholds; 2] {
+pub(super) fn build(message: &cluster_v3::Cluster) -> Result<[Thresholds; 2], Invalid> {
     let breakers = message.circuit_breakers.as_ref();
     let priority = |priority: i32| {
         let given = breakers.and_then(|given| given.thresholds.iter().find(|given| given.priority == priority));
@@ -79,12 +89,15 @@ pub(super) fn build(message: &cluster_v3::Cluster) -> [Thresholds; 2] {
             built.max_requests = given.max_requests.unwrap_or(built.max_requests);
             built.max_retries = given.max_retries.unwrap_or(built.max_retries);
             built.max_connection_pools = given.max_connection_pools;
-            built.retry_budget = given.retry_budget.as_ref().map(RetryBudget::build);
+            let budget = given.retry_budget.as_ref();
+            built.retry_budget = budget
+                .map(|budget| RetryBudget::build(budget, "circuit_breakers.thresholds.retry_budget"))
+                .transpose()?;
             built.track_remaining = given.track_remaining;
         }
-        built
+        Ok(built)
     };
-    [priority(0), priority(1)]
+    Ok([priority(0)?, priority(1)?])
 }
 
 #[cfg(test)]
@@ -94,7 +107,7 @@ mod tests {
     use super::*;
 
     fn thresholds(breakers: serde_json::Value) -> [Thresholds; 2] {
-        build(&lateen_xds::json::parse(json!({"name": "c", "circuit_breakers": breakers})).unwrap())
+        build(&lateen_xds::json::parse(json!({"name": "c", "circuit_breakers": breakers})).unwrap()).unwrap()
     }
 
     #[test]
@@ -118,9 +131,10 @@ mod tests {
     #[test]
     fn a_retry_budget_has_defaults_of_its_own() {
         let [default, _] = thresholds(json!({"thresholds": [{"retry_budget": {}}]}));
-        assert_eq!(default.retry_budget, Some(RetryBudget { percent: 20.0, min_concurrency: 3 }));
-        let [default, _] = thresholds(json!({"thresholds": [
-            {"retry_budget": {"budget_percent": {"value": 50}, "min_retry_concurrency": 0}}]}));
-        assert_eq!(default.retry_budget, Some(RetryBudget { percent: 50.0, min_concurrency: 0 }));
+        assert_eq!(default.retry_budget, Some(RetryBudget { percent: 20.0, min_concurrency: 3, interval: None }));
+        let [default, _] = thresholds(json!({"thresholds": [{"retry_budget":
+            {"budget_percent": {"value": 50}, "min_retry_concurrency": 0, "budget_interval": "2s"}}]}));
+        let interval = Some(Duration::from_secs(2));
+        assert_eq!(default.retry_budget, Some(RetryBudget { percent: 50.0, min_concurrency: 0, interval }));
     }
 }

@@ -54,7 +54,7 @@ pub(super) async fn connect<'h>(
     priority: Priority,
     body: &RequestBody,
     deadlines: &Deadlines,
-) -> Result<(UpstreamConnection, ActiveRequest<'h>), Attempt> {
+) -> Result<(Box<UpstreamConnection>, ActiveRequest<'h>), Attempt> {
     let pool = host.pool(priority);
     let now = info.started;
     let connection = match pool.checkout(now) {
@@ -80,7 +80,7 @@ async fn await_connection(
     pool: &Rc<Pool>,
     body: &RequestBody,
     deadlines: &Deadlines,
-) -> Result<UpstreamConnection, Attempt> {
+) -> Result<Box<UpstreamConnection>, Attempt> {
     let counters = cluster.counters();
     let mut pending = match pool.wait() {
         Ok(pending) => pending,

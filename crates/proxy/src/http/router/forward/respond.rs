@@ -36,7 +36,7 @@ pub(super) async fn respond<'v>(
     mut body: RequestBody,
     mut deadlines: Deadlines,
     framing: ResponseFraming,
-    mut up: UpstreamConnection,
+    mut up: Box<UpstreamConnection>,
     active: ActiveRequest<'_>,
 ) -> Forwarded {
     let counters = cluster.counters();
