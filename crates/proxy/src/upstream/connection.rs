@@ -206,3 +206,28 @@ impl Drop for ConnectionCount {
         target.breaker().close_connection(self.pool.closed());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_is_probed_as_the_cluster_says() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let keepalive = TcpKeepalive {
+            time: Some(Duration::from_secs(77)),
+            interval: Some(Duration::from_secs(7)),
+            probes: Some(4),
+        };
+        let (stream, local) = prepare(TcpStream::connect(address).await.unwrap(), Some(&keepalive)).unwrap();
+        assert_eq!(local.as_str(), stream.local_addr().unwrap().to_string());
+        let socket = socket2::SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap() && socket.tcp_nodelay().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(77));
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(7));
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 4);
+        let (plain, _) = prepare(TcpStream::connect(address).await.unwrap(), None).unwrap();
+        assert!(!socket2::SockRef::from(&plain).keepalive().unwrap());
+    }
+}
