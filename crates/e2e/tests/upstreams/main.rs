@@ -11,6 +11,7 @@ mod hashing;
 mod health;
 mod limits;
 mod sharing;
+mod subsets;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -11,6 +11,7 @@ use lateen_xds::envoy::config::endpoint::v3 as endpoint_v3;
 use super::Invalid;
 use super::cluster::{ClusterConfig, Discovery};
 use super::host::{HealthFlag, HostState};
+use super::subset::Criteria;
 use crate::http::stream_info::Address;
 
 /// Envoy's default overprovisioning factor, in percent.
@@ -48,6 +49,8 @@ pub struct Endpoint {
     pub priority: u32,
     /// Metadata `envoy.lb` `hash_key`: what stands for the host where hosts are hashed.
     pub hash_key: Option<Box<str>>,
+    /// Metadata `envoy.lb`: which subsets the host belongs to.
+    pub criteria: Criteria,
     /// `health_check_config`: how this host is checked, where that differs.
     pub health_check: HealthCheckTarget,
     /// What all workers share; kept while the address stays in the cluster.
@@ -77,6 +80,7 @@ impl Endpoint {
             locality: Default::default(),
             priority: 0,
             hash_key: None,
+            criteria: Criteria::default(),
             health_check: HealthCheckTarget::default(),
             state,
         }
@@ -269,6 +273,7 @@ fn endpoint(
         locality: place(locality),
         priority: locality.priority,
         hash_key: hash_key(lb_endpoint),
+        criteria: Criteria::of(lb_endpoint.metadata.as_ref()),
         health_check: health_check_target(lb_endpoint),
         state,
     }

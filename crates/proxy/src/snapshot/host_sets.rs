@@ -2,17 +2,23 @@
 //!
 //! Built anew by the main thread whenever endpoints or their health change; the workers pick from it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::cluster::Balancing;
 use super::endpoints::{Endpoint, Endpoints, Health};
 use super::hash_table::{Candidate, HashTable};
+use super::subset::Criteria;
 
 /// The hosts of a cluster by what may be done with them at this moment.
 #[derive(Debug, Default)]
 pub struct HostSets {
     /// The priority levels, from 0.
     pub levels: Vec<Level>,
+    /// The subsets by what their hosts have.
+    pub subsets: BTreeMap<Criteria, Arc<HostSets>>,
+    /// The default subset, where requests may fall back to it.
+    pub default_subset: Option<Arc<HostSets>>,
 }
 
 /// One priority level.
@@ -73,8 +79,26 @@ impl HostSets {
     /// By the health of the hosts at this moment.
     #[must_use]
     pub fn build(balancing: &Balancing, endpoints: &Endpoints) -> Self {
+        let mut sets = Self::of(balancing, endpoints, &Criteria::default());
+        let Some(config) = &balancing.subsets else { return sets };
+        let within = balancing.within_subsets();
+        for selector in &config.selectors {
+            for host in &endpoints.hosts {
+                if let Some(criteria) = host.criteria.only(&selector.keys) {
+                    sets.subsets
+                        .entry(criteria)
+                        .or_insert_with_key(|criteria| Arc::new(Self::of(&within, endpoints, criteria)));
+                }
+            }
+        }
+        sets.default_subset = Some(Arc::new(Self::of(&within, endpoints, &config.default_subset)));
+        sets
+    }
+
+    /// Of the hosts that meet these criteria.
+    fn of(balancing: &Balancing, endpoints: &Endpoints, criteria: &Criteria) -> Self {
         let count = endpoints.hosts.iter().map(|host| host.priority + 1).max().unwrap_or(0);
-        let mut levels: Vec<Level> = (0..count).map(|priority| Level::of(endpoints, priority)).collect();
+        let mut levels: Vec<Level> = (0..count).map(|priority| Level::of(endpoints, priority, criteria)).collect();
         let availability: Vec<_> = levels.iter().map(|level| level.availability).collect();
         let total = total_availability(&availability);
         if balancing.panic_threshold > 0 && total < 100 {
@@ -87,13 +111,13 @@ impl HostSets {
         for (priority, (level, load)) in (0..).zip(levels.iter_mut().zip(loads)) {
             level.load = load;
             if balancing.locality_weighted {
-                level.localities = localities(endpoints, priority);
+                level.localities = localities(endpoints, priority, criteria);
             }
             if balancing.policy.is_hashed() {
                 level.table = HashTable::build(&balancing.policy, &candidates(balancing, endpoints, level, priority));
             }
         }
-        Self { levels }
+        Self { levels, ..Self::default() }
     }
 
     /// Hosts that are healthy, and those that are degraded.
@@ -105,9 +129,10 @@ impl HostSets {
 }
 
 impl Level {
-    fn of(endpoints: &Endpoints, priority: u32) -> Self {
+    fn of(endpoints: &Endpoints, priority: u32, criteria: &Criteria) -> Self {
         let mut level = Self::default();
-        for (index, host) in (0..).zip(&endpoints.hosts).filter(|(_, host)| host.priority == priority) {
+        let chosen = |host: &Endpoint| host.priority == priority && criteria.is_met_by(&host.criteria);
+        for (index, host) in (0..).zip(&endpoints.hosts).filter(|(_, host)| chosen(host)) {
             level.all.push(index);
             match host.health_now() {
                 Health::Healthy => level.healthy.push(index),
@@ -191,7 +216,7 @@ fn loads_in_panic(levels: &[Level]) -> Vec<Load> {
 }
 
 /// The localities of a level; none when no weight counts, and then they do not matter.
-fn localities(endpoints: &Endpoints, priority: u32) -> Vec<Locality> {
+fn localities(endpoints: &Endpoints, priority: u32, criteria: &Criteria) -> Vec<Locality> {
     let factor = f64::from(endpoints.overprovisioning) / 100.0;
     let mut built = Vec::new();
     for weighted in endpoints.localities.iter().filter(|weighted| weighted.priority == priority) {
@@ -199,7 +224,8 @@ fn localities(endpoints: &Endpoints, priority: u32) -> Vec<Locality> {
             Locality { healthy: Vec::new(), degraded: Vec::new(), healthy_weight: 0.0, degraded_weight: 0.0 };
         let mut total = 0_usize;
         for (index, host) in (0..).zip(&endpoints.hosts) {
-            if host.priority == priority && host.locality == weighted.locality {
+            let here = host.priority == priority && host.locality == weighted.locality;
+            if here && criteria.is_met_by(&host.criteria) {
                 match host.health_now() {
                     Health::Healthy => locality.healthy.push(index),
                     Health::Degraded => locality.degraded.push(index),

@@ -84,9 +84,7 @@ fn filter(name: &str) -> String {
 pub(super) fn of_cluster(message: &cluster_v3::Cluster, origin: Option<&Origin>) -> BTreeSet<Limitation> {
     let hashing = message.common_lb_config.as_ref().and_then(|common| common.consistent_hashing_lb_config.as_ref());
     let bounded = hashing.is_some_and(|hashing| hashing.hash_balance_factor.is_some_and(|factor| factor > 0));
-    let subsets = message.lb_subset_config.as_ref().is_some_and(|config| !config.subset_selectors.is_empty());
     let asked = [
-        (subsets, "choosing among subsets of endpoints (lb_subset_config) is not carried out yet"),
         (message.preconnect_policy.is_some(), "connecting ahead of requests is not carried out yet"),
         (bounded, "the bounded load of consistent hashing (hash_balance_factor) is not carried out yet"),
     ];

@@ -24,6 +24,7 @@ pub mod matcher;
 mod re2;
 pub mod regex;
 pub mod route;
+pub mod subset;
 
 /// A cluster's number in this process: an index that stays the same across snapshots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

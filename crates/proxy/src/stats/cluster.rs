@@ -18,6 +18,8 @@ block! {
         counters {
             bind_errors,
             lb_healthy_panic,
+            lb_subsets_fallback,
+            lb_subsets_selected,
             original_dst_host_invalid,
             retry_or_shadow_abandoned,
             upstream_cx_close_notify,
@@ -166,6 +168,8 @@ block! {
             assignment_stale,
             assignment_timeout_received,
             assignment_use_cached,
+            lb_subsets_created,
+            lb_subsets_removed,
             membership_change,
             update_attempt,
             update_empty,
@@ -174,6 +178,7 @@ block! {
             update_success,
         }
         gauges {
+            lb_subsets_active,
             max_host_weight,
             membership_degraded,
             membership_excluded,
@@ -288,7 +293,7 @@ block! {
 }
 
 /// Names that Envoy shows for every cluster and that stay 0 here, because nothing in this data plane does what they
-/// count (HTTP/3, load balancer subsets, zone aware routing).
+/// count (HTTP/3, zone aware routing).
 pub(crate) const ABSENT_COUNTERS: &[&str] = &[
     "http1.dropped_headers_with_underscores",
     "http1.metadata_not_supported_error",
@@ -296,11 +301,7 @@ pub(crate) const ABSENT_COUNTERS: &[&str] = &[
     "http1.response_flood",
     "lb_local_cluster_not_ok",
     "lb_recalculate_zone_structures",
-    "lb_subsets_created",
-    "lb_subsets_fallback",
     "lb_subsets_fallback_panic",
-    "lb_subsets_removed",
-    "lb_subsets_selected",
     "lb_zone_cluster_too_small",
     "lb_zone_no_capacity_left",
     "lb_zone_routing_all_directly",
@@ -315,7 +316,7 @@ pub(crate) const ABSENT_COUNTERS: &[&str] = &[
 ];
 
 /// As [`ABSENT_COUNTERS`], for gauges.
-pub(crate) const ABSENT_GAUGES: &[&str] = &["lb_subsets_active"];
+pub(crate) const ABSENT_GAUGES: &[&str] = &[];
 
 /// The statistics of one cluster, for all workers and the main thread.
 #[derive(Debug)]
@@ -360,8 +361,15 @@ impl ClusterStats {
         lateen_telemetry::counter::level_of(self.workers.iter().map(|(_, counters)| gauge(counters)))
     }
 
-    /// Sets the gauges that describe the tables of the balancer.
+    /// Sets the statistics that describe the tables and subsets of the balancer.
     pub fn set_tables(&self, sets: &HostSets) {
+        let before = u64::try_from(self.state.lb_subsets_active.get()).unwrap_or(0);
+        let now = sets.subsets.len() as u64;
+        if now != before {
+            self.state.lb_subsets_active.set(now);
+            self.state.lb_subsets_created.add(now.saturating_sub(before));
+            self.state.lb_subsets_removed.add(before.saturating_sub(now));
+        }
         for table in sets.levels.iter().filter_map(|level| level.table.as_ref()) {
             let (size, least, most) = table.extent();
             match table {

@@ -6,9 +6,11 @@ use std::time::Instant;
 use fastrand::Rng;
 
 use super::schedule::Schedule;
+use super::subsets::{Destination, Subsets};
 use crate::snapshot::cluster::{Balancing, Policy};
 use crate::snapshot::endpoints::{Endpoint, Endpoints};
 use crate::snapshot::host_sets::{HostSets, Level, Load};
+use crate::snapshot::subset::Criteria;
 
 /// What a pick depends on besides the cluster.
 pub(crate) struct PickContext<'a> {
@@ -20,6 +22,8 @@ pub(crate) struct PickContext<'a> {
     pub(crate) hash: Option<u64>,
     /// Shares of the levels in place of those that follow from health; not where the hash of a request decides.
     pub(crate) loads: Option<&'a [Load]>,
+    /// Which subset is meant, where the cluster has some.
+    pub(crate) criteria: Option<&'a Criteria>,
     /// This moment, for slow start.
     pub(crate) now: Instant,
 }
@@ -31,6 +35,8 @@ pub(crate) struct Picked {
     pub(crate) host: u32,
     /// Its level is in panic mode.
     pub(crate) panic: bool,
+    /// Where the cluster has subsets: whether it is of the one that was asked for.
+    pub(crate) of_subset: Option<bool>,
 }
 
 /// The state of one worker's balancer for one cluster.
@@ -42,6 +48,7 @@ pub(crate) struct Balancer {
     /// The first level takes everything and nobody asks for the hash of a request.
     simple: bool,
     levels: Vec<LevelWalk>,
+    subsets: Option<Box<Subsets>>,
 }
 
 /// How one priority level is walked.
@@ -90,11 +97,23 @@ impl Balancer {
         });
         let levels: Vec<_> = levels.collect();
         let simple = !policy.is_hashed() && sets.levels.first().is_some_and(|level| level.load.healthy == 100);
-        Self { sets: sets.clone(), policy, fail_on_panic: balancing.fail_on_panic, simple, levels }
+        let subsets = Subsets::new(balancing, endpoints, sets, now, rng);
+        Self { sets: sets.clone(), policy, fail_on_panic: balancing.fail_on_panic, simple, levels, subsets }
     }
 
     /// Picks a host, or `None` when there is none.
     pub(crate) fn pick(&mut self, endpoints: &Endpoints, context: &PickContext<'_>, rng: &mut Rng) -> Option<Picked> {
+        let Some(subsets) = &mut self.subsets else { return self.pick_of_all(endpoints, context, rng) };
+        let (picked, of_subset) = match subsets.find(context.criteria) {
+            Destination::Subset(balancer) => (balancer.pick(endpoints, context, rng), true),
+            Destination::Fallback(balancer) => (balancer.pick(endpoints, context, rng), false),
+            Destination::Any => (self.pick_of_all(endpoints, context, rng), false),
+            Destination::Nowhere => (None, false),
+        };
+        picked.map(|picked| Picked { of_subset: Some(of_subset), ..picked })
+    }
+
+    fn pick_of_all(&mut self, endpoints: &Endpoints, context: &PickContext<'_>, rng: &mut Rng) -> Option<Picked> {
         // One number for all picks of a request: they differ in what they do with it.
         let hash = if self.policy.is_hashed() { context.hash.unwrap_or_else(|| rng.u64(..)) } else { 0 };
         let mut picked = self.pick_once(endpoints, context, hash, 0, rng)?;
@@ -136,7 +155,7 @@ impl Balancer {
             let (walk, hosts) = walk.of(level, degraded);
             walk.next(&self.policy, hosts, endpoints, context.now, rng)?
         };
-        Some(Picked { host, panic })
+        Some(Picked { host, panic, of_subset: None })
     }
 }
 

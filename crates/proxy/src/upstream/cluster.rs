@@ -102,6 +102,11 @@ impl WorkerCluster {
         if picked.panic {
             self.counters().lb_healthy_panic.inc();
         }
+        match picked.of_subset {
+            Some(true) => self.counters().lb_subsets_selected.inc(),
+            Some(false) => self.counters().lb_subsets_fallback.inc(),
+            None => {}
+        }
         Some(picked.host)
     }
 

@@ -10,6 +10,7 @@ pub(crate) mod outlier;
 mod pool;
 mod previous_priorities;
 mod schedule;
+mod subsets;
 mod window;
 
 pub(crate) use balance::PickContext;

@@ -8,6 +8,7 @@ use lateen_xds::envoy::config::cluster::v3::cluster::common_lb_config::LocalityC
 
 use crate::snapshot::Invalid;
 use crate::snapshot::fields::duration;
+use crate::snapshot::subset::SubsetConfig;
 
 /// Envoy's default `healthy_panic_threshold`, in percent.
 const DEFAULT_PANIC_THRESHOLD: f64 = 50.0;
@@ -37,6 +38,8 @@ pub struct Balancing {
     pub merge_window: Duration,
     /// `use_hostname_for_hashing`: hosts are hashed by their name instead of their address.
     pub hash_hostnames: bool,
+    /// `lb_subset_config`.
+    pub subsets: Option<SubsetConfig>,
 }
 
 /// Envoy's `lb_policy`.
@@ -163,7 +166,18 @@ impl Balancing {
                 None => DEFAULT_MERGE_WINDOW,
             },
             hash_hostnames: hashing.is_some_and(|hashing| hashing.use_hostname_for_hashing),
+            subsets: match &message.lb_subset_config {
+                Some(config) => SubsetConfig::build(config).map_err(|invalid| invalid.under("lb_subset_config"))?,
+                None => None,
+            },
         })
+    }
+
+    /// How hosts are chosen inside a subset.
+    #[must_use]
+    pub fn within_subsets(&self) -> Self {
+        let aware = self.subsets.as_ref().is_some_and(|subsets| subsets.locality_weight_aware);
+        Self { locality_weighted: self.locality_weighted && aware, subsets: None, ..self.clone() }
     }
 }
 

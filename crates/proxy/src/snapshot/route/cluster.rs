@@ -4,6 +4,7 @@ use lateen_xds::envoy::config::route::v3 as route_v3;
 
 use super::super::header_mutation::HeaderMutations;
 use super::super::matcher::{header_name, unsupported};
+use super::super::subset::Criteria;
 use super::super::{ClusterNames, ClusterRef, Invalid};
 use super::PerFilterConfigs;
 use crate::http::head::{Head, HeaderName};
@@ -48,6 +49,8 @@ pub struct WeightedCluster {
     pub host_rewrite: Option<Box<[u8]>>,
     /// `typed_per_filter_config`.
     pub per_filter_configs: PerFilterConfigs,
+    /// `metadata_match`, with what the route says and it does not.
+    pub criteria: Criteria,
     /// Sum of the weights up to this one.
     end: u64,
 }
@@ -64,7 +67,7 @@ impl ClusterSpecifier {
             Some(Specifier::ClusterHeader(name)) => {
                 Ok(ClusterSpecifier::One(ClusterName::Header(header_name(name, "cluster_header")?)))
             }
-            Some(Specifier::WeightedClusters(clusters)) => WeightedClusters::build(clusters, names)
+            Some(Specifier::WeightedClusters(clusters)) => WeightedClusters::build(clusters, message, names)
                 .map(ClusterSpecifier::Weighted)
                 .map_err(|invalid| invalid.under("weighted_clusters")),
             Some(Specifier::ClusterSpecifierPlugin(_)) => {
@@ -94,7 +97,11 @@ impl WeightedClusters {
         &self.clusters
     }
 
-    fn build(message: &route_v3::WeightedCluster, names: &mut ClusterNames) -> Result<Self, Invalid> {
+    fn build(
+        message: &route_v3::WeightedCluster,
+        route: &route_v3::RouteAction,
+        names: &mut ClusterNames,
+    ) -> Result<Self, Invalid> {
         use route_v3::weighted_cluster::RandomValueSpecifier;
         let random_header = match &message.random_value_specifier {
             None => None,
@@ -109,7 +116,9 @@ impl WeightedClusters {
         for (index, cluster) in message.clusters.iter().enumerate() {
             total += u64::from(cluster.weight.unwrap_or(0));
             let built = WeightedCluster::build(cluster, total, names);
-            clusters.push(built.map_err(|invalid| invalid.under(&format!("clusters[{index}]")))?);
+            let mut built = built.map_err(|invalid| invalid.under(&format!("clusters[{index}]")))?;
+            built.criteria = built.criteria.or(&Criteria::of(route.metadata_match.as_ref()));
+            clusters.push(built);
         }
         if total == 0 {
             let message = "Sum of weights in the weighted_cluster must be greater than 0.".to_owned();
@@ -156,6 +165,7 @@ impl WeightedCluster {
             )?,
             host_rewrite,
             per_filter_configs: message.typed_per_filter_config.clone(),
+            criteria: Criteria::of(message.metadata_match.as_ref()),
             end,
         })
     }
