@@ -6,7 +6,7 @@ use std::time::Instant;
 use fastrand::Rng;
 
 use super::schedule::Schedule;
-use super::subsets::{Destination, Subsets};
+use super::subsets::{Destination, Subsets, Whose};
 use crate::snapshot::cluster::{Balancing, Policy};
 use crate::snapshot::endpoints::{Endpoint, Endpoints};
 use crate::snapshot::host_sets::{HostSets, Level, Load};
@@ -35,8 +35,23 @@ pub(crate) struct Picked {
     pub(crate) host: u32,
     /// Its level is in panic mode.
     pub(crate) panic: bool,
-    /// Where the cluster has subsets: whether it is of the one that was asked for.
-    pub(crate) of_subset: Option<bool>,
+    /// How it was found, where the cluster has subsets.
+    pub(crate) found: Option<Found>,
+}
+
+/// How a host of a cluster with subsets was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// It is in the subset that was asked for.
+    Subset,
+    /// By the fallback of the cluster.
+    Fallback,
+}
+
+impl Found {
+    fn by_fallback(whose: Whose) -> Option<Self> {
+        (whose == Whose::Cluster).then_some(Self::Fallback)
+    }
 }
 
 /// The state of one worker's balancer for one cluster.
@@ -104,13 +119,15 @@ impl Balancer {
     /// Picks a host, or `None` when there is none.
     pub(crate) fn pick(&mut self, endpoints: &Endpoints, context: &PickContext<'_>, rng: &mut Rng) -> Option<Picked> {
         let Some(subsets) = &mut self.subsets else { return self.pick_of_all(endpoints, context, rng) };
-        let (picked, of_subset) = match subsets.find(context.criteria) {
-            Destination::Subset(balancer) => (balancer.pick(endpoints, context, rng), true),
-            Destination::Fallback(balancer) => (balancer.pick(endpoints, context, rng), false),
-            Destination::Any => (self.pick_of_all(endpoints, context, rng), false),
-            Destination::Nowhere => (None, false),
+        let (picked, found) = match subsets.find(context.criteria) {
+            Destination::Subset(balancer) => (balancer.pick(endpoints, context, rng), Some(Found::Subset)),
+            Destination::Default(balancer, whose) => {
+                (balancer.pick(endpoints, context, rng), Found::by_fallback(whose))
+            }
+            Destination::Any(whose) => (self.pick_of_all(endpoints, context, rng), Found::by_fallback(whose)),
+            Destination::Nowhere => (None, None),
         };
-        picked.map(|picked| Picked { of_subset: Some(of_subset), ..picked })
+        picked.map(|picked| Picked { found, ..picked })
     }
 
     fn pick_of_all(&mut self, endpoints: &Endpoints, context: &PickContext<'_>, rng: &mut Rng) -> Option<Picked> {
@@ -155,7 +172,7 @@ impl Balancer {
             let (walk, hosts) = walk.of(level, degraded);
             walk.next(&self.policy, hosts, endpoints, context.now, rng)?
         };
-        Some(Picked { host, panic, of_subset: None })
+        Some(Picked { host, panic, found: None })
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use fastrand::Rng;
 
-use super::balance::{Balancer, PickContext};
+use super::balance::{Balancer, Found, PickContext};
 use super::breakers::{Breaker, Permit};
 use super::destinations::Destinations;
 use super::pool::{Pool, Target};
@@ -102,9 +102,9 @@ impl WorkerCluster {
         if picked.panic {
             self.counters().lb_healthy_panic.inc();
         }
-        match picked.of_subset {
-            Some(true) => self.counters().lb_subsets_selected.inc(),
-            Some(false) => self.counters().lb_subsets_fallback.inc(),
+        match picked.found {
+            Some(Found::Subset) => self.counters().lb_subsets_selected.inc(),
+            Some(Found::Fallback) => self.counters().lb_subsets_fallback.inc(),
             None => {}
         }
         Some(picked.host)

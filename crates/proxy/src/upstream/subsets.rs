@@ -24,11 +24,20 @@ pub(super) enum Destination<'a> {
     /// To the subset that it asked for, or to the one by fewer keys.
     Subset(&'a mut Balancer),
     /// To the default subset.
-    Fallback(&'a mut Balancer),
+    Default(&'a mut Balancer, Whose),
     /// To any host.
-    Any,
+    Any(Whose),
     /// Nowhere.
     Nowhere,
+}
+
+/// Whose fallback it is. Envoy counts the cluster's alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// The selector's.
+    Selector,
+    /// The cluster's.
+    Cluster,
 }
 
 impl Subsets {
@@ -56,11 +65,17 @@ impl Subsets {
         {
             return self.balancers.get_mut(criteria).map_or(Destination::Nowhere, Destination::Subset);
         }
-        let fallback = selector.and_then(|selector| selector.fallback.as_ref()).unwrap_or(&self.config.fallback);
+        let (fallback, whose) = match selector.and_then(|selector| selector.fallback.as_ref()) {
+            Some(own) => (own, Whose::Selector),
+            None => (&self.config.fallback, Whose::Cluster),
+        };
         match fallback {
             Fallback::None => Destination::Nowhere,
-            Fallback::Any => Destination::Any,
-            Fallback::Default => self.default.as_mut().map_or(Destination::Nowhere, Destination::Fallback),
+            Fallback::Any => Destination::Any(whose),
+            Fallback::Default => match &mut self.default {
+                Some(balancer) => Destination::Default(balancer, whose),
+                None => Destination::Nowhere,
+            },
             Fallback::Keys(keys) => {
                 let fewer = criteria.and_then(|criteria| criteria.only(keys));
                 match fewer.and_then(|fewer| self.balancers.get_mut(&fewer)) {
