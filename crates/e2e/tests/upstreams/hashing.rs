@@ -193,3 +193,41 @@ async fn a_retry_looks_for_another_host_in_the_same_way() {
     }
     scene.end().await;
 }
+
+#[tokio::test]
+async fn requests_with_one_key_overflow_to_the_same_hosts_when_their_load_is_bounded() {
+    let scene = Scene::start(&NAMES, |ports| {
+        let bounded = |factor: u32| {
+            json!({"lb_policy": "RING_HASH", "common_lb_config": {
+                "consistent_hashing_lb_config": {"hash_balance_factor": factor}}})
+        };
+        let plain = groups(ports, |_| json!({}));
+        let weighted = groups(ports, |index| json!({"load_balancing_weight": ([1, 3, 2, 5, 1][index])}));
+        let clusters = vec![cluster("tight", &plain, &bounded(100)), cluster("loose", &weighted, &bounded(200))];
+        let policy = json!({"hash_policy": [{"header": {"header_name": "x-key"}}]});
+        let routes: Vec<_> = clusters.iter().map(|cluster| route(cluster["name"].as_str().unwrap(), &policy)).collect();
+        (clusters, routes.into())
+    })
+    .await;
+    for (name, key) in [("tight", "one"), ("tight", "two"), ("loose", "three"), ("loose", "four")] {
+        let mut sides = Vec::new();
+        for side in &scene.sides {
+            let mut asked = tokio::task::JoinSet::new();
+            for place in 0..9 {
+                let side = side.clone();
+                let request = format!("GET h/{name}/?delay=900ms + x-key: {key}");
+                asked.spawn(async move { (place, side.ask(&[request]).await.remove(0).backend) });
+                tokio::time::sleep(Duration::from_millis(60)).await;
+            }
+            let mut backends = asked.join_all().await;
+            backends.sort();
+            sides.push(backends);
+        }
+        let used: std::collections::BTreeSet<_> = sides[0].iter().map(|(_, backend)| backend).collect();
+        assert!(used.len() >= 2, "{name} {key}: {used:?}");
+        if let [lateen, envoy] = sides.as_slice() {
+            assert_eq!(lateen, envoy, "{name} {key}");
+        }
+    }
+    scene.end().await;
+}

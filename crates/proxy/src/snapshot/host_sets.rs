@@ -42,6 +42,8 @@ pub struct Level {
     pub localities: Vec<Locality>,
     /// Where the hash of a request decides.
     pub table: Option<HashTable>,
+    /// The hosts of the table with their parts of the whole, where their load is bounded.
+    pub shares: Vec<(u32, f64)>,
 }
 
 /// How well a level is, in percent: its part of hosts that can be used, times the overprovisioning factor, at most 100.
@@ -114,7 +116,11 @@ impl HostSets {
                 level.localities = localities(endpoints, priority, criteria);
             }
             if balancing.policy.is_hashed() {
-                level.table = HashTable::build(&balancing.policy, &candidates(balancing, endpoints, level, priority));
+                let candidates = candidates(balancing, endpoints, level, priority);
+                level.table = HashTable::build(&balancing.policy, &candidates);
+                if balancing.hash_balance_factor.is_some() {
+                    level.shares = candidates.iter().map(|candidate| (candidate.host, candidate.weight)).collect();
+                }
             }
         }
         Self { levels, ..Self::default() }

@@ -82,12 +82,7 @@ fn filter(name: &str) -> String {
 
 /// The limitations that a cluster meets.
 pub(super) fn of_cluster(message: &cluster_v3::Cluster, origin: Option<&Origin>) -> BTreeSet<Limitation> {
-    let hashing = message.common_lb_config.as_ref().and_then(|common| common.consistent_hashing_lb_config.as_ref());
-    let bounded = hashing.is_some_and(|hashing| hashing.hash_balance_factor.is_some_and(|factor| factor > 0));
-    let asked = [
-        (message.preconnect_policy.is_some(), "connecting ahead of requests is not carried out yet"),
-        (bounded, "the bounded load of consistent hashing (hash_balance_factor) is not carried out yet"),
-    ];
+    let asked = [(message.preconnect_policy.is_some(), "connecting ahead of requests is not carried out yet")];
     let resource = ("cluster", Arc::from(message.name.as_str()));
     asked
         .into_iter()

@@ -1,5 +1,7 @@
 //! Picking a host: priority level by load, locality by weight, then a host by the cluster's policy.
 
+mod bounded;
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -22,6 +24,8 @@ pub(crate) struct PickContext<'a> {
     pub(crate) hash: Option<u64>,
     /// Shares of the levels in place of those that follow from health; not where the hash of a request decides.
     pub(crate) loads: Option<&'a [Load]>,
+    /// Requests under way to the cluster, for bounded load.
+    pub(crate) active: u32,
     /// Which subset is meant, where the cluster has some.
     pub(crate) criteria: Option<&'a Criteria>,
     /// This moment, for slow start.
@@ -60,6 +64,7 @@ pub(crate) struct Balancer {
     pub(super) sets: Arc<HostSets>,
     policy: Policy,
     fail_on_panic: bool,
+    hash_balance_factor: Option<u32>,
     /// The first level takes everything and nobody asks for the hash of a request.
     simple: bool,
     levels: Vec<LevelWalk>,
@@ -113,7 +118,15 @@ impl Balancer {
         let levels: Vec<_> = levels.collect();
         let simple = !policy.is_hashed() && sets.levels.first().is_some_and(|level| level.load.healthy == 100);
         let subsets = Subsets::new(balancing, endpoints, sets, now, rng);
-        Self { sets: sets.clone(), policy, fail_on_panic: balancing.fail_on_panic, simple, levels, subsets }
+        Self {
+            sets: sets.clone(),
+            policy,
+            fail_on_panic: balancing.fail_on_panic,
+            hash_balance_factor: balancing.hash_balance_factor,
+            simple,
+            levels,
+            subsets,
+        }
     }
 
     /// Picks a host, or `None` when there is none.
@@ -166,7 +179,11 @@ impl Balancer {
             return None;
         }
         let host = if self.policy.is_hashed() {
-            level.table.as_ref()?.pick(hash, attempt)?
+            let host = level.table.as_ref()?.pick(hash, attempt)?;
+            match self.hash_balance_factor {
+                Some(factor) => bounded::pick(host, hash, factor, &level.shares, context.active, endpoints),
+                None => host,
+            }
         } else {
             let walk = self.levels.get_mut(number)?;
             let (walk, hosts) = walk.of(level, degraded);

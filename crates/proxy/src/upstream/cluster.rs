@@ -91,6 +91,16 @@ impl WorkerCluster {
         self.cluster.stats.worker(self.worker)
     }
 
+    /// Requests under way to all hosts, where that matters for choosing one.
+    #[inline]
+    pub(crate) fn active_requests(&self) -> u32 {
+        if self.cluster.config.balancing.hash_balance_factor.is_none() {
+            return 0;
+        }
+        let of = |priority| self.breaker(priority).load().requests;
+        of(Priority::Default).saturating_add(of(Priority::High))
+    }
+
     /// Who may be chosen at this moment.
     pub(crate) fn host_sets(&self) -> Arc<HostSets> {
         self.balancer.borrow().sets.clone()

@@ -442,17 +442,17 @@ async fn what_a_configuration_asks_for_and_does_not_get_is_said() {
         json!({"cluster": "a", "request_mirror_policies": [{"cluster": "a"}]}),
         &[("a", &["127.0.0.1:9".parse().unwrap()])],
     );
-    let bounded = json!({"name": "a", "type": "EDS", "eds_cluster_config": {"eds_config": {"ads": {}}},
-        "common_lb_config": {"consistent_hashing_lb_config": {"hash_balance_factor": 120}}});
-    asking.insert(lateen_xds::json::parse::<Cluster>(bounded).unwrap(), vec![]);
+    let eager = json!({"name": "a", "type": "EDS", "eds_cluster_config": {"eds_config": {"ads": {}}},
+        "preconnect_policy": {"per_upstream_preconnect_ratio": 1.5}});
+    asking.insert(lateen_xds::json::parse::<Cluster>(eager).unwrap(), vec![]);
     let proxy = Proxy::start(&Options { workers: 1, admin: None }).unwrap();
     let applied = proxy.apply(asking).await;
     let said: Vec<String> = applied.limitations.iter().map(ToString::to_string).collect();
     assert_eq!(
         said,
         [
+            "cluster `a`: connecting ahead of requests is not carried out yet",
             "route configuration `routes`: mirroring is not carried out yet",
-            "cluster `a`: the bounded load of consistent hashing (hash_balance_factor) is not carried out yet",
         ]
     );
 }

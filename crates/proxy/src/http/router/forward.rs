@@ -99,6 +99,7 @@ pub(crate) async fn forward<'v>(
             reselections: retries.reselections(info.attempts),
             hash,
             loads,
+            active: cluster.active_requests(),
             criteria: Some(routed.weighted.map_or(&route.criteria, |weighted| &weighted.criteria)),
             now: info.started,
         };

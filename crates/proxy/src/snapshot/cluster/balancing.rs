@@ -38,6 +38,8 @@ pub struct Balancing {
     pub merge_window: Duration,
     /// `use_hostname_for_hashing`: hosts are hashed by their name instead of their address.
     pub hash_hostnames: bool,
+    /// `hash_balance_factor` in percent: most requests of a host by hash, of what would be its part.
+    pub hash_balance_factor: Option<u32>,
     /// `lb_subset_config`.
     pub subsets: Option<SubsetConfig>,
 }
@@ -166,6 +168,13 @@ impl Balancing {
                 None => DEFAULT_MERGE_WINDOW,
             },
             hash_hostnames: hashing.is_some_and(|hashing| hashing.use_hostname_for_hashing),
+            hash_balance_factor: match hashing.and_then(|hashing| hashing.hash_balance_factor) {
+                Some(factor) if (1..100).contains(&factor) => {
+                    let path = "common_lb_config.consistent_hashing_lb_config.hash_balance_factor";
+                    return Err(Invalid::at(path, format!("{factor} is less than 100")));
+                }
+                factor => factor.filter(|factor| *factor > 0),
+            },
             subsets: match &message.lb_subset_config {
                 Some(config) => SubsetConfig::build(config).map_err(|invalid| invalid.under("lb_subset_config"))?,
                 None => None,

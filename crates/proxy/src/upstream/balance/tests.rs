@@ -39,8 +39,15 @@ impl Scene {
     }
 
     fn pick(&mut self) -> Option<u32> {
-        let context =
-            PickContext { tried: &[], reselections: 0, hash: None, loads: None, criteria: None, now: self.now };
+        let context = PickContext {
+            tried: &[],
+            reselections: 0,
+            hash: None,
+            loads: None,
+            active: 0,
+            criteria: None,
+            now: self.now,
+        };
         self.pick_with(&context).map(|picked| picked.host)
     }
 
@@ -118,6 +125,7 @@ fn rebuilt(scene: &Scene) -> Balancer {
         locality_weighted: false,
         merge_window: Duration::ZERO,
         hash_hostnames: false,
+        hash_balance_factor: None,
         subsets: None,
     };
     Balancer::new(&balancing, &scene.endpoints, &scene.balancer.sets, scene.now, &mut Rng::with_seed(7))
@@ -151,7 +159,8 @@ fn an_unhealthy_host_is_used_only_in_panic() {
     let panic = json!({"common_lb_config": {"healthy_panic_threshold": {"value": 50}}});
     let mut scene = Scene::of(panic, &hosts);
     assert_eq!(scene.counts(30), [10, 10, 10]);
-    let context = PickContext { tried: &[], reselections: 0, hash: None, loads: None, criteria: None, now: scene.now };
+    let context =
+        PickContext { tried: &[], reselections: 0, hash: None, loads: None, active: 0, criteria: None, now: scene.now };
     assert!(scene.pick_with(&context).unwrap().panic);
 }
 
@@ -214,8 +223,15 @@ fn the_hash_of_a_request_decides_alone() {
         let mut seen = [false; 3];
         for key in 0..200_u64 {
             let hash = Some(key.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-            let context =
-                PickContext { tried: &[], reselections: 0, hash, loads: None, criteria: None, now: scene.now };
+            let context = PickContext {
+                tried: &[],
+                reselections: 0,
+                hash,
+                loads: None,
+                active: 0,
+                criteria: None,
+                now: scene.now,
+            };
             let picked = scene.pick_with(&context).unwrap();
             assert_eq!(scene.pick_with(&context), Some(picked), "{policy}");
             seen[picked.host as usize] = true;
@@ -230,8 +246,15 @@ fn the_hash_of_a_request_decides_alone() {
 fn a_tried_host_is_avoided_as_often_as_the_retry_policy_says() {
     let mut scene = Scene::of(json!({}), &healthy(&[1, 1]));
     for _ in 0..20 {
-        let context =
-            PickContext { tried: &[0], reselections: 5, hash: None, loads: None, criteria: None, now: scene.now };
+        let context = PickContext {
+            tried: &[0],
+            reselections: 5,
+            hash: None,
+            loads: None,
+            active: 0,
+            criteria: None,
+            now: scene.now,
+        };
         assert_eq!(scene.pick_with(&context).map(|picked| picked.host), Some(1));
     }
 }
