@@ -4,7 +4,7 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench instructions check
+.PHONY: help demo test bench scale instructions check
 
 help: ## list the commands
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -20,6 +20,10 @@ test: ## all tests; with real Envoy beside Lateen when scripts/install-envoy has
 bench: ## CPU time, latency and memory beside Envoy, nginx and HAProxy (ARGS="--help" for more)
 	$(CARGO) build --locked --release -p lateen -p lateen-bench
 	bench/run $(ARGS)
+
+scale: ## what compilation costs for meshes of 1,000 to 10,000 services (ARGS="--help" for more)
+	$(CARGO) build --locked --release -p lateen-bench --bin bench-compile
+	target/release/bench-compile $(ARGS)
 
 instructions: ## instructions for one request, counted by callgrind
 	$(CARGO) build --locked --release -p lateen -p lateen-bench

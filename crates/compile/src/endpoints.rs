@@ -1,98 +1,134 @@
 //! Which workloads stand behind a cluster? Endpoint assignments (EDS), and the same lists inside clusters whose
 //! endpoints are DNS names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use lateen_config::ClientTlsMode;
 use lateen_xds::envoy::config::core::v3::{HealthStatus, Locality as EnvoyLocality};
 use lateen_xds::envoy::config::endpoint::v3::{
     ClusterLoadAssignment, Endpoint as EnvoyEndpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint,
 };
 use lateen_xds::{Origin, Part, Resource};
 
+use crate::context::Context;
+use crate::locality::Preference;
 use crate::message;
 use crate::policy::Policy;
-use crate::world::services::{Address, Endpoint, Health, Locality, ServicePort};
+use crate::world::authentication::PeerMode;
+use crate::world::services::{Address, Endpoint, Health, Locality, Service};
 
-/// The assignment of one cluster: the endpoints of `port` that carry `labels`, grouped by locality.
-pub(crate) fn compile(
-    cluster: &str,
-    port: &ServicePort,
-    labels: Option<&BTreeMap<String, String>>,
-    policy: &Policy<'_>,
-) -> Resource<ClusterLoadAssignment> {
-    let chosen = select(port, labels, policy);
-    let mut origins: Vec<(Part, Origin)> = Vec::new();
-    for endpoint in &chosen {
-        let origin = (Part::Whole, (*endpoint.origin).clone());
-        if !origins.contains(&origin) {
-            origins.push(origin);
+/// Metadata by which a cluster chooses the transport socket of an endpoint.
+const TRANSPORT_SOCKET_MATCH: &str = "envoy.transport_socket_match";
+
+/// What decides which endpoints a cluster has, and how they are used.
+pub(crate) struct Selection<'a, 'b> {
+    pub(crate) cx: &'b Context<'a>,
+    pub(crate) service: &'a Service,
+    pub(crate) policy: &'b Policy<'a>,
+    pub(crate) preference: &'b Preference<'a>,
+    /// Labels of the subset.
+    pub(crate) labels: Option<&'b BTreeMap<String, String>>,
+    /// Only those that take mutual TLS of the mesh.
+    pub(crate) only_mesh_tls: bool,
+}
+
+impl<'a> Selection<'a, '_> {
+    /// The endpoints that belong to the cluster. Unhealthy ones are sent along, for arithmetic of localities, unless
+    /// the policy asks for a share of healthy ones: panic mode could then use them.
+    pub(crate) fn select(&self, endpoints: &'a [Endpoint]) -> Vec<&'a Endpoint> {
+        let healthy_only = self.policy.min_health_percent() > 0 && !self.preference.is_of_service;
+        let node = &self.cx.scope.node;
+        // A proxy that does not know its node cannot tell which endpoints share it.
+        let own_node_only = self.service.is_node_local && !node.is_empty();
+        endpoints
+            .iter()
+            .filter(|endpoint| self.labels.is_none_or(|labels| endpoint.has_labels(labels)))
+            .filter(|endpoint| !healthy_only || endpoint.health != Health::Unhealthy)
+            .filter(|endpoint| !own_node_only || endpoint.workload.node == *node)
+            .filter(|endpoint| !self.only_mesh_tls || self.takes_mesh_tls(endpoint))
+            .collect()
+    }
+
+    /// The message for endpoints that were selected.
+    pub(crate) fn assignment(&self, cluster: &str, endpoints: &[&'a Endpoint]) -> ClusterLoadAssignment {
+        let groups = self.preference.group(self.cx.scope, endpoints);
+        let endpoints = groups.into_iter().map(|group| LocalityLbEndpoints {
+            locality: envoy_locality(group.locality),
+            priority: group.priority,
+            load_balancing_weight: Some(group.weight),
+            lb_endpoints: group.endpoints.into_iter().map(|endpoint| self.lb_endpoint(endpoint)).collect(),
+            ..Default::default()
+        });
+        ClusterLoadAssignment { cluster_name: cluster.to_owned(), endpoints: endpoints.collect(), ..Default::default() }
+    }
+
+    /// The assignment of the cluster among endpoints of its port, with the objects that name them.
+    pub(crate) fn compile(&self, cluster: &str, endpoints: &'a [Endpoint]) -> Resource<ClusterLoadAssignment> {
+        let chosen = self.select(endpoints);
+        let mut known: BTreeSet<&Origin> = BTreeSet::new();
+        let origins = chosen.iter().map(|endpoint| &*endpoint.origin).filter(|origin| known.insert(origin));
+        let origins = origins.map(|origin| (Part::Whole, origin.clone())).collect();
+        Resource::new(self.assignment(cluster, &chosen), origins)
+    }
+
+    /// True when an endpoint is reached with mutual TLS of the mesh: a rule that says anything about TLS decides, else
+    /// the workload itself and the policy for its port.
+    pub(crate) fn takes_mesh_tls(&self, endpoint: &Endpoint) -> bool {
+        if let Some(tls) = self.policy.tls {
+            return tls.mode == ClientTlsMode::IstioMutual;
+        }
+        let port = match &endpoint.address {
+            Address::Socket { port, .. } => *port,
+            Address::Pipe(_) => 0,
+        };
+        endpoint.has_mesh_tls
+            && self.cx.world.peer_policy(&endpoint.workload.namespace, &endpoint.labels).at(port) != PeerMode::Disable
+    }
+
+    fn lb_endpoint(&self, endpoint: &Endpoint) -> LbEndpoint {
+        let health = match endpoint.health {
+            Health::Healthy => HealthStatus::Healthy,
+            Health::Unhealthy => HealthStatus::Unhealthy,
+            Health::Draining => HealthStatus::Draining,
+        };
+        let mut sections =
+            vec![("istio", message::object([("workload", message::text(endpoint.workload.to_string()))]))];
+        if self.takes_mesh_tls(endpoint) {
+            sections.push((TRANSPORT_SOCKET_MATCH, message::object([(TLS_MODE, message::text(MESH_TLS))])));
+        }
+        LbEndpoint {
+            health_status: health.into(),
+            load_balancing_weight: Some(endpoint.weight),
+            metadata: Some(message::metadata(sections)),
+            host_identifier: Some(lb_endpoint::HostIdentifier::Endpoint(EnvoyEndpoint {
+                address: Some(envoy_address(&endpoint.address)),
+                ..Default::default()
+            })),
         }
     }
-    Resource::new(assignment(cluster, &chosen), origins)
 }
 
-/// The endpoints that belong to a cluster. Unhealthy ones are sent along, for arithmetic of localities, unless
-/// the policy asks for a share of healthy ones: panic mode could then use them.
-pub(crate) fn select<'a>(
-    port: &'a ServicePort,
-    labels: Option<&BTreeMap<String, String>>,
-    policy: &Policy<'_>,
-) -> Vec<&'a Endpoint> {
-    let healthy_only = policy.min_health_percent() > 0;
-    port.endpoints
-        .iter()
-        .filter(|endpoint| labels.is_none_or(|labels| endpoint.has_labels(labels)))
-        .filter(|endpoint| !healthy_only || endpoint.health != Health::Unhealthy)
-        .collect()
-}
+/// Key by which endpoints say how they are reached.
+pub(crate) const TLS_MODE: &str = "tlsMode";
 
-/// The message for a list of endpoints.
-pub(crate) fn assignment(cluster: &str, endpoints: &[&Endpoint]) -> ClusterLoadAssignment {
-    let mut by_locality: BTreeMap<&Locality, Vec<&Endpoint>> = BTreeMap::new();
-    for endpoint in endpoints {
-        by_locality.entry(&endpoint.locality).or_default().push(endpoint);
-    }
-    ClusterLoadAssignment {
-        cluster_name: cluster.to_owned(),
-        endpoints: by_locality
-            .into_iter()
-            .map(|(locality, endpoints)| LocalityLbEndpoints {
-                locality: (!locality.is_unknown()).then(|| EnvoyLocality {
-                    region: locality.region.clone(),
-                    zone: locality.zone.clone(),
-                    sub_zone: locality.sub_zone.clone(),
-                }),
-                load_balancing_weight: Some(
-                    endpoints.iter().fold(0u32, |sum, endpoint| sum.saturating_add(endpoint.weight)),
-                ),
-                lb_endpoints: endpoints.into_iter().map(lb_endpoint).collect(),
-                ..Default::default()
-            })
-            .collect(),
-        ..Default::default()
+/// Its value for mutual TLS of the mesh.
+pub(crate) const MESH_TLS: &str = "istio";
+
+/// The message for an address.
+pub(crate) fn envoy_address(address: &Address) -> lateen_xds::envoy::config::core::v3::Address {
+    match address {
+        Address::Socket { host, port } => message::socket_address(host, *port),
+        Address::Pipe(path) => message::pipe(path),
     }
 }
 
-fn lb_endpoint(endpoint: &Endpoint) -> LbEndpoint {
-    let health = match endpoint.health {
-        Health::Healthy => HealthStatus::Healthy,
-        Health::Unhealthy => HealthStatus::Unhealthy,
-        Health::Draining => HealthStatus::Draining,
-    };
-    let workload = &endpoint.workload;
-    LbEndpoint {
-        health_status: health.into(),
-        load_balancing_weight: Some(endpoint.weight),
-        metadata: Some(message::istio_metadata([("workload", message::text(workload.to_string()))])),
-        host_identifier: Some(lb_endpoint::HostIdentifier::Endpoint(EnvoyEndpoint {
-            address: Some(match &endpoint.address {
-                Address::Socket { host, port } => message::socket_address(host, *port),
-                Address::Pipe(path) => message::pipe(path),
-            }),
-            ..Default::default()
-        })),
-    }
+fn envoy_locality(locality: &Locality) -> Option<EnvoyLocality> {
+    (!locality.is_unknown()).then(|| EnvoyLocality {
+        region: locality.region.clone(),
+        zone: locality.zone.clone(),
+        sub_zone: locality.sub_zone.clone(),
+    })
 }
 
 /// An assignment of a host that its own name resolves to: what a DNS service without endpoints has.
@@ -103,6 +139,7 @@ pub(crate) fn of_host(host: &str, port: u32, origin: &Arc<Origin>) -> Endpoint {
         locality: Locality::default(),
         weight: 1,
         health: Health::Healthy,
+        has_mesh_tls: false,
         workload: Arc::default(),
         origin: origin.clone(),
     }

@@ -16,44 +16,56 @@
 //! [`World::diagnostics`], never passed over in silence.
 
 mod access_log;
+mod auto_passthrough;
 mod clusters;
+mod compiler;
 mod context;
+mod dynamic_dns;
 mod endpoints;
+pub mod explain;
 mod gateway_ports;
 mod hcm;
 pub mod host;
+mod identity;
+mod inbound;
+mod istio_proxy;
+mod l4;
 mod listeners;
 mod local;
+mod locality;
 mod mesh;
 mod message;
 pub mod names;
+mod patched;
+pub mod patches;
 mod policy;
 mod protocol;
+mod provider;
 mod routes;
 mod scope;
+mod tls;
+mod tracing;
 pub mod world;
 
 pub use access_log::{DEFAULT_JSON_FORMAT, DEFAULT_TEXT_FORMAT};
-pub use local::{HiddenListener, Local, LocalScope, compile_local};
+pub use compiler::Compiler;
+pub use local::{HiddenListener, Local, LocalCompiler, LocalScope, compile_local};
 pub use mesh::{AccessLog, AccessLogEncoding, Mesh, OutboundTrafficPolicy, PathNormalization};
 pub use protocol::Protocol;
 pub use scope::{Capability, Interception, Listen, PortMapping, Role, Scope};
 pub use world::World;
 
+use lateen_config::Diagnostic;
 use lateen_xds::XdsSet;
 
-use crate::context::Context;
-
-/// The configuration of one proxy. Endpoints and clusters first, then the routes that lead to them, then the
-/// listeners that use those.
+/// The configuration of one proxy. A [`Compiler`] makes the same, and remembers it for the next world.
 pub fn compile(world: &World, scope: &Scope) -> XdsSet {
-    let cx = Context::new(world, scope);
-    let upstreams = clusters::compile(&cx);
-    XdsSet {
-        endpoints: upstreams.endpoints,
-        clusters: upstreams.clusters,
-        routes: routes::compile(&cx),
-        listeners: listeners::compile(&cx),
-        ..XdsSet::default()
-    }
+    Compiler::new(scope.clone()).compile(world)
+}
+
+/// As [`compile`], with what is to be said about it: see [`Compiler::diagnostics`].
+pub fn compile_and_report(world: &World, scope: &Scope) -> (XdsSet, Vec<Diagnostic>) {
+    let mut compiler = Compiler::new(scope.clone());
+    let set = compiler.compile(world);
+    (set, compiler.diagnostics())
 }

@@ -4,10 +4,12 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use lateen_config::Diagnostic;
 use lateen_xds::XdsSet;
 use lateen_xds::envoy::config::core::v3::{address, socket_address};
 use lateen_xds::envoy::config::listener::v3::Listener;
 
+use crate::Compiler;
 use crate::scope::Scope;
 use crate::world::World;
 
@@ -27,6 +29,8 @@ pub struct Local {
     pub set: XdsSet,
     /// Listeners of the sidecar whose socket another listener holds.
     pub hidden: Vec<HiddenListener>,
+    /// Patches of EnvoyFilters that match nothing of either, or that cannot be applied.
+    pub diagnostics: Vec<Diagnostic>,
 }
 
 /// A listener that was left out because another one has its socket. Its route configuration stays: the
@@ -41,10 +45,34 @@ pub struct HiddenListener {
     pub address: SocketAddr,
 }
 
-/// Compiles both scopes. Of clusters with one name the gateway's stays, and of listeners that want one socket.
+/// Compiles a gateway and a sidecar that run together, for one world after the other.
+#[derive(Debug)]
+pub struct LocalCompiler {
+    gateway: Compiler,
+    sidecar: Compiler,
+}
+
+impl LocalCompiler {
+    /// A compiler that has made nothing yet.
+    pub fn new(scope: LocalScope) -> LocalCompiler {
+        LocalCompiler { gateway: Compiler::new(scope.gateway), sidecar: Compiler::new(scope.sidecar) }
+    }
+
+    /// Compiles both scopes. Of clusters with one name the gateway's stays, and of listeners that want one socket.
+    pub fn compile(&mut self, world: &World) -> Local {
+        let gateway = self.gateway.compile(world);
+        let sidecar = self.sidecar.compile(world);
+        let diagnostics = self.gateway.joint_diagnostics(&self.sidecar);
+        Local { diagnostics, ..unite(gateway, sidecar) }
+    }
+}
+
+/// As a [`LocalCompiler`] that remembers nothing.
 pub fn compile_local(world: &World, scope: &LocalScope) -> Local {
-    let mut set = crate::compile(world, &scope.gateway);
-    let sidecar = crate::compile(world, &scope.sidecar);
+    LocalCompiler::new(scope.clone()).compile(world)
+}
+
+fn unite(mut set: XdsSet, sidecar: XdsSet) -> Local {
     let mut held: Vec<(Arc<str>, SocketAddr)> =
         set.listeners.iter().filter_map(|(name, listener)| Some((name.clone(), socket(&listener.message)?))).collect();
     let mut hidden = Vec::new();
@@ -72,7 +100,7 @@ pub fn compile_local(world: &World, scope: &LocalScope) -> Local {
     for (name, secret) in sidecar.secrets {
         set.secrets.entry(name).or_insert(secret);
     }
-    Local { set, hidden }
+    Local { set, hidden, diagnostics: Vec::new() }
 }
 
 /// The socket that a listener binds; `None` when it is no fixed one.

@@ -1,12 +1,15 @@
 //! What holds for the whole mesh? The settings of Istio's `MeshConfig` that change what is compiled, with
 //! Istio's defaults.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lateen_config::{
-    Diagnostic, HttpRetry, MeshConfig, MeshH2UpgradePolicy, NormalizationType, Object, OutboundTrafficPolicyMode,
-    TcpKeepalive, TrafficPolicy, mesh_of_config_map,
+    DefaultProviders, Diagnostic, EnvoyFileAccessLogProvider, ExtensionProvider, ExtensionProviderKind,
+    GatewayTopology, HttpRetry, InboundTrafficPolicyMode, IngressControllerMode, LocalityLbSetting, MeshConfig,
+    MeshH2UpgradePolicy, MeshTls, NormalizationType, Object, OutboundTrafficPolicyMode, Position, PrometheusProvider,
+    ProxyHeaders, ProxyTracing, RemoteService, TcpKeepalive, TrafficPolicy, mesh_of_config_map,
 };
 
 /// Mesh-wide settings. `Mesh::default()` is what Istio does when nothing is configured.
@@ -20,8 +23,26 @@ pub struct Mesh {
     pub outbound_traffic_policy: OutboundTrafficPolicy,
     /// Access log of all listeners; `None` writes none (`accessLogFile` empty).
     pub access_log: Option<AccessLog>,
+    /// What the provider `envoy` writes where a Telemetry names it: lines in the format of the mesh.
+    pub built_in_access_log: AccessLog,
+    /// Whether `access_log` is the last word, whatever Telemetry objects say: the command line's.
+    pub access_log_is_final: bool,
     /// Whether connections that no filter chain takes are logged too.
     pub log_refused_connections: bool,
+    /// Service that takes access logs over gRPC (`enableEnvoyAccessLogService`, `defaultConfig.envoyAccessLogService`).
+    pub access_log_service: Option<RemoteService>,
+    /// Services for logs, traces and metrics that Telemetry objects name; the built-in ones are among them.
+    pub providers: Vec<ExtensionProvider>,
+    /// Which of them are used where no Telemetry says.
+    pub default_providers: DefaultProviders,
+    /// Whether requests are traced where no Telemetry says (`enableTracing`).
+    pub tracing_enabled: bool,
+    /// Where traces go in that case, and what holds for all traces (`defaultConfig.tracing`).
+    pub tracing: Option<ProxyTracing>,
+    /// Headers that proxies add (`defaultConfig.proxyHeaders`).
+    pub proxy_headers: ProxyHeaders,
+    /// What stands in front of gateways (`defaultConfig.gatewayTopology`).
+    pub gateway_topology: GatewayTopology,
     /// Time to establish an upstream connection, unless a DestinationRule says otherwise.
     pub connect_timeout: Duration,
     /// Probes on idle upstream connections; a DestinationRule replaces single fields.
@@ -36,12 +57,31 @@ pub struct Mesh {
     pub protocol_detection_timeout: Duration,
     /// Whether plain HTTP services get HTTP/2 connections (`h2UpgradePolicy: UPGRADE`).
     pub h2_upgrade: bool,
-    /// Trusted proxies in front of the gateways (`gatewayTopology.numTrustedProxies`).
-    pub trusted_proxies: u32,
     /// Normalisation of request paths before routing.
     pub path_normalization: PathNormalization,
     /// Port of `virtualOutbound`.
     pub outbound_port: u16,
+    /// Port of `virtualInbound`.
+    pub inbound_port: u16,
+    /// Whether requests to a workload are sent on to the loopback address (`inboundTrafficPolicy: LOCALHOST`) rather
+    /// than to the address that they were sent to.
+    pub inbound_to_loopback: bool,
+    /// Whether mutual TLS is used wherever both sides can, without a DestinationRule that asks for it.
+    pub auto_mtls: bool,
+    /// Trust domain of the mesh's certificates, then further ones that are trusted.
+    pub trust_domains: Vec<String>,
+    /// Bounds of TLS between workloads of the mesh.
+    pub mesh_tls: MeshTls,
+    /// Bounds of TLS to and from other parties.
+    pub tls_defaults: MeshTls,
+    /// Class of Ingress objects that are served.
+    pub ingress_class: String,
+    /// Which Ingress objects are served.
+    pub ingress_controller_mode: IngressControllerMode,
+    /// Labels of the gateway that serves them.
+    pub ingress_selector: BTreeMap<String, String>,
+    /// Preference for near workloads of services that say nothing else.
+    pub locality_lb_setting: LocalityLbSetting,
     /// Visibility of Services and ServiceEntries that name none.
     pub default_service_export_to: Vec<String>,
     /// Visibility of VirtualServices that name none.
@@ -57,6 +97,8 @@ pub enum OutboundTrafficPolicy {
     AllowAny,
     /// They are answered 502 (HTTP) or reset (TCP).
     RegistryOnly,
+    /// The host that an HTTP request names is resolved; bytes are forwarded to where the client wanted to go.
+    AllowAnyDynamicDns,
 }
 
 /// One access log, written for every request and connection.
@@ -118,24 +160,39 @@ impl Mesh {
     /// The settings that a MeshConfig holds.
     pub fn from_config(config: &MeshConfig) -> Mesh {
         let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let log = |file: String| AccessLog {
+            file,
+            format: text(&config.access_log_format),
+            encoding: match config.access_log_encoding {
+                lateen_config::AccessLogEncoding::Text => AccessLogEncoding::Text,
+                lateen_config::AccessLogEncoding::Json => AccessLogEncoding::Json,
+            },
+        };
         Mesh {
             root_namespace: config.root_namespace.as_str().into(),
             cluster_domain: CLUSTER_DOMAIN.into(),
             outbound_traffic_policy: match config.outbound_traffic_policy.mode {
                 OutboundTrafficPolicyMode::RegistryOnly => OutboundTrafficPolicy::RegistryOnly,
-                OutboundTrafficPolicyMode::AllowAny | OutboundTrafficPolicyMode::AllowAnyDynamicDns => {
-                    OutboundTrafficPolicy::AllowAny
-                }
+                OutboundTrafficPolicyMode::AllowAny => OutboundTrafficPolicy::AllowAny,
+                OutboundTrafficPolicyMode::AllowAnyDynamicDns => OutboundTrafficPolicy::AllowAnyDynamicDns,
             },
-            access_log: text(&config.access_log_file).map(|file| AccessLog {
-                file,
-                format: text(&config.access_log_format),
-                encoding: match config.access_log_encoding {
-                    lateen_config::AccessLogEncoding::Text => AccessLogEncoding::Text,
-                    lateen_config::AccessLogEncoding::Json => AccessLogEncoding::Json,
-                },
-            }),
+            access_log: text(&config.access_log_file).map(log),
+            built_in_access_log: log(STANDARD_OUTPUT.to_owned()),
+            access_log_is_final: false,
             log_refused_connections: !config.disable_envoy_listener_log,
+            access_log_service: config
+                .enable_envoy_access_log_service
+                .then(|| config.default_config.envoy_access_log_service.clone().unwrap_or_default()),
+            providers: providers(&config.extension_providers),
+            default_providers: config.default_providers.clone().unwrap_or_else(|| DefaultProviders {
+                // What Istio is installed with.
+                metrics: vec![PROMETHEUS.to_owned()],
+                ..DefaultProviders::default()
+            }),
+            tracing_enabled: config.enable_tracing,
+            tracing: config.default_config.tracing.clone(),
+            proxy_headers: config.default_config.proxy_headers.clone(),
+            gateway_topology: config.default_config.gateway_topology.clone(),
             connect_timeout: config.connect_timeout,
             tcp_keepalive: config.tcp_keepalive.clone(),
             default_http_retry_policy: config.default_http_retry_policy.clone(),
@@ -143,7 +200,6 @@ impl Mesh {
             dns_refresh_rate: config.dns_refresh_rate,
             protocol_detection_timeout: config.protocol_detection_timeout,
             h2_upgrade: config.h2_upgrade_policy == MeshH2UpgradePolicy::Upgrade,
-            trusted_proxies: config.default_config.gateway_topology.num_trusted_proxies,
             path_normalization: match config.path_normalization.normalization {
                 NormalizationType::None => PathNormalization::None,
                 NormalizationType::Default | NormalizationType::Base => PathNormalization::Base,
@@ -151,6 +207,20 @@ impl Mesh {
                 NormalizationType::DecodeAndMergeSlashes => PathNormalization::DecodeAndMergeSlashes,
             },
             outbound_port: u16::try_from(config.proxy_listen_port).unwrap_or(DEFAULT_OUTBOUND_PORT),
+            inbound_port: u16::try_from(config.proxy_inbound_listen_port).unwrap_or(DEFAULT_INBOUND_PORT),
+            inbound_to_loopback: config.inbound_traffic_policy.mode == InboundTrafficPolicyMode::Localhost,
+            auto_mtls: config.enable_auto_mtls,
+            trust_domains: std::iter::once(&config.trust_domain)
+                .chain(&config.trust_domain_aliases)
+                .filter(|domain| !domain.is_empty())
+                .cloned()
+                .collect(),
+            mesh_tls: config.mesh_mtls.clone(),
+            tls_defaults: config.tls_defaults.clone(),
+            ingress_class: config.ingress_class.clone(),
+            ingress_controller_mode: config.ingress_controller_mode,
+            ingress_selector: BTreeMap::from([("istio".to_owned(), ingress_gateway(config).to_owned())]),
+            locality_lb_setting: config.locality_lb_setting.clone(),
             default_service_export_to: config.default_service_export_to.clone(),
             default_virtual_service_export_to: config.default_virtual_service_export_to.clone(),
             default_destination_rule_export_to: config.default_destination_rule_export_to.clone(),
@@ -163,6 +233,56 @@ impl Mesh {
             Some(log) => file.clone_into(&mut log.file),
             None => self.access_log = Some(AccessLog::text(file)),
         }
+    }
+
+    /// Writes the access log to a file, or nowhere, whatever Telemetry objects say.
+    pub fn override_access_log(&mut self, file: Option<&str>) {
+        match file {
+            Some(file) => self.set_access_log_file(file),
+            None => self.access_log = None,
+        }
+        self.access_log_is_final = true;
+    }
+
+    /// The service with a name; letters count the same in either case.
+    pub(crate) fn provider(&self, name: &str) -> Option<&ExtensionProvider> {
+        self.providers.iter().find(|provider| provider.name.eq_ignore_ascii_case(name))
+    }
+}
+
+/// Name of the provider that writes a file in the format of the mesh.
+pub(crate) const BUILT_IN_LOG: &str = "envoy";
+
+/// Where the built-in provider writes.
+const STANDARD_OUTPUT: &str = "/dev/stdout";
+
+/// Name of the provider of Istio's own metrics.
+const PROMETHEUS: &str = "prometheus";
+
+/// The services of the mesh, and the built-in ones that it does not describe in its own way.
+fn providers(own: &[ExtensionProvider]) -> Vec<ExtensionProvider> {
+    let file = EnvoyFileAccessLogProvider { path: STANDARD_OUTPUT.to_owned(), ..EnvoyFileAccessLogProvider::default() };
+    let built_in = [
+        (PROMETHEUS, ExtensionProviderKind::Prometheus(PrometheusProvider::default())),
+        ("stackdriver", ExtensionProviderKind::Stackdriver(serde_json::Map::new())),
+        (BUILT_IN_LOG, ExtensionProviderKind::EnvoyFileAccessLog(file)),
+    ];
+    let mut providers = own.to_vec();
+    for (name, kind) in built_in {
+        if !own.iter().any(|provider| provider.name.eq_ignore_ascii_case(name)) {
+            let provider = Some(kind);
+            providers.push(ExtensionProvider { at: Position::UNKNOWN, name: name.to_owned(), provider });
+        }
+    }
+    providers
+}
+
+/// Value of the label `istio` of the gateway that serves Ingress objects.
+fn ingress_gateway(config: &MeshConfig) -> &str {
+    match (config.ingress_selector.as_str(), config.ingress_service.as_str()) {
+        ("", "istio-ingressgateway") => "ingressgateway",
+        ("", service) => service,
+        (selector, _) => selector,
     }
 }
 
@@ -177,6 +297,9 @@ const CLUSTER_DOMAIN: &str = "cluster.local";
 
 /// Port of `virtualOutbound` where the configured one is none.
 const DEFAULT_OUTBOUND_PORT: u16 = 15001;
+
+/// Port of `virtualInbound` where the configured one is none.
+const DEFAULT_INBOUND_PORT: u16 = 15006;
 
 #[cfg(test)]
 mod tests {
@@ -218,7 +341,7 @@ data:
         assert_eq!(mesh.outbound_traffic_policy, OutboundTrafficPolicy::RegistryOnly);
         assert_eq!(mesh.connect_timeout, Duration::from_secs(3));
         assert_eq!(mesh.path_normalization, PathNormalization::MergeSlashes);
-        assert_eq!(mesh.trusted_proxies, 2);
+        assert_eq!(mesh.gateway_topology.num_trusted_proxies, 2);
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! a port inherit nothing from the level around them.
 
 use lateen_config::{
-    ConnectionPoolSettings, ConsistentHash, LoadBalancerPolicy, LoadBalancerSettings, OutlierDetection,
-    PortTrafficPolicy, RetryBudget, TrafficPolicy,
+    ClientTlsSettings, ConnectionPoolSettings, ConsistentHash, LoadBalancerPolicy, LoadBalancerSettings,
+    OutlierDetection, PortTrafficPolicy, ProxyProtocol, RetryBudget, SimpleLb, TrafficPolicy, TunnelSettings,
 };
 
 use crate::mesh::Mesh;
@@ -17,7 +17,10 @@ pub(crate) struct Policy<'a> {
     pub(crate) load_balancer: Option<&'a LoadBalancerSettings>,
     pub(crate) connection_pool: Option<&'a ConnectionPoolSettings>,
     pub(crate) outlier_detection: Option<&'a OutlierDetection>,
-    /// Does not exist for single ports.
+    pub(crate) tls: Option<&'a ClientTlsSettings>,
+    /// As the next two, it does not exist for single ports.
+    pub(crate) tunnel: Option<&'a TunnelSettings>,
+    pub(crate) proxy_protocol: Option<&'a ProxyProtocol>,
     pub(crate) retry_budget: Option<&'a RetryBudget>,
 }
 
@@ -45,13 +48,21 @@ impl<'a> Policy<'a> {
             return base;
         };
         if let Some(of_port) = of_port(own, port) {
-            return Policy { retry_budget: base.retry_budget, ..Policy::of_port_settings(of_port) };
+            return Policy {
+                tunnel: base.tunnel,
+                proxy_protocol: base.proxy_protocol,
+                retry_budget: base.retry_budget,
+                ..Policy::of_port_settings(of_port)
+            };
         }
         let own = Policy::of_all_ports(own);
         Policy {
             load_balancer: own.load_balancer.or(base.load_balancer),
             connection_pool: own.connection_pool.or(base.connection_pool),
             outlier_detection: own.outlier_detection.or(base.outlier_detection),
+            tls: own.tls.or(base.tls),
+            tunnel: own.tunnel.or(base.tunnel),
+            proxy_protocol: own.proxy_protocol.or(base.proxy_protocol),
             retry_budget: own.retry_budget.or(base.retry_budget),
         }
     }
@@ -68,6 +79,9 @@ impl<'a> Policy<'a> {
             load_balancer: policy.load_balancer.as_ref(),
             connection_pool: policy.connection_pool.as_ref(),
             outlier_detection: policy.outlier_detection.as_ref(),
+            tls: policy.tls.as_ref(),
+            tunnel: policy.tunnel.as_ref(),
+            proxy_protocol: policy.proxy_protocol.as_ref(),
             retry_budget: policy.retry_budget.as_ref(),
         }
     }
@@ -77,7 +91,18 @@ impl<'a> Policy<'a> {
             load_balancer: policy.load_balancer.as_ref(),
             connection_pool: policy.connection_pool.as_ref(),
             outlier_detection: policy.outlier_detection.as_ref(),
+            tls: policy.tls.as_ref(),
+            tunnel: None,
+            proxy_protocol: None,
             retry_budget: None,
+        }
+    }
+
+    /// The algorithm that is asked for by name.
+    pub(crate) fn simple(&self) -> Option<SimpleLb> {
+        match self.load_balancer?.policy.as_ref()? {
+            LoadBalancerPolicy::Simple(simple) => Some(*simple),
+            LoadBalancerPolicy::ConsistentHash(_) => None,
         }
     }
 

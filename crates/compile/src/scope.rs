@@ -8,6 +8,7 @@ use std::sync::Arc;
 use lateen_xds::envoy::config::core::v3::Address;
 
 use crate::message;
+use crate::world::services::Locality;
 
 /// What one proxy is, as far as its configuration depends on it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,6 +27,18 @@ pub struct Scope {
     pub listen: Listen,
     /// Port of the explicit HTTP proxy listener of a sidecar, if it has one. Offsets do not move it.
     pub http_proxy_port: Option<u16>,
+    /// Addresses of the workload: it stands behind the services that have one of them among their endpoints.
+    pub addresses: Vec<IpAddr>,
+    /// Where the workload runs.
+    pub locality: Locality,
+    /// Kubernetes node that it runs on; empty when unknown.
+    pub node: Arc<str>,
+    /// Network of the workload; empty for the default one.
+    pub network: Arc<str>,
+    /// The proxy may not bind ports below 1024.
+    pub is_unprivileged: bool,
+    /// Metadata that the proxy tells of itself, as far as patches look at it; `ISTIO_VERSION` is its version.
+    pub metadata: BTreeMap<String, String>,
 }
 
 /// The part a proxy plays.
@@ -44,6 +57,8 @@ pub enum Interception {
     None,
     /// Redirected by the network: listeners do not bind, `virtualOutbound` hands connections to them.
     Redirect,
+    /// As `Redirect`, and the workload sees the address of its client.
+    TransparentProxy,
 }
 
 /// Which extensions the data plane knows.
@@ -115,6 +130,12 @@ impl Scope {
             capability: Capability::Native,
             listen: Listen::default(),
             http_proxy_port: None,
+            addresses: Vec::new(),
+            locality: Locality::default(),
+            node: "".into(),
+            network: "".into(),
+            is_unprivileged: false,
+            metadata: BTreeMap::new(),
         }
     }
 

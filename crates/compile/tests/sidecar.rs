@@ -240,7 +240,7 @@ fn with_redirection_unknown_hosts_go_where_they_wanted_to() {
     assert_eq!(routes(last), ["/* -> PassthroughCluster"]);
     assert!(set.clusters.contains_key("PassthroughCluster"));
     let names: Vec<_> = set.listeners.keys().map(|name| name.to_string()).collect();
-    assert_eq!(names, ["0.0.0.0_9080", "virtualOutbound"]);
+    assert_eq!(names, ["0.0.0.0_9080", "virtualInbound", "virtualOutbound"]);
     let listener = &set.listeners["0.0.0.0_9080"].message;
     assert_eq!(listener.bind_to_port, Some(false));
     assert_eq!(listener.default_filter_chain.as_ref().unwrap().name, "PassthroughFilterChain");

@@ -55,7 +55,10 @@ fn http_options(cluster: &Cluster) -> Option<HttpProtocolOptions> {
 #[test]
 fn a_service_without_rule_has_istios_defaults() {
     let set = sidecar(&service("reviews", 9080));
-    let rendered = json::render(cluster(&set, REVIEWS)).unwrap();
+    let mut rendered = json::render(cluster(&set, REVIEWS)).unwrap();
+    let matches = rendered.as_object_mut().unwrap().remove("transport_socket_matches").unwrap();
+    let names: Vec<_> = matches.as_array().unwrap().iter().map(|each| &each["name"]).collect();
+    assert_eq!(names, ["tlsMode-istio", "tlsMode-disabled"], "mutual TLS wherever both sides can");
     assert_eq!(
         rendered,
         json!({

@@ -108,28 +108,23 @@ kind: VirtualService
 metadata: {name: a}
 spec:
   hosts: [a]
-  http: [{delegate: {name: b}}]
-  tcp: [{route: [{destination: {host: a}}]}]
+  gateways: [edge]
+  http: [{match: [{headers: {'@request.auth.claims.group': {exact: a}}}], route: [{destination: {host: a}}]}]
 ---
 apiVersion: networking.istio.io/v1
 kind: DestinationRule
 metadata: {name: a}
-spec: {host: a, trafficPolicy: {tls: {mode: SIMPLE}}}
+spec: {host: a, trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}}}
 ---
 apiVersion: networking.istio.io/v1
 kind: Gateway
-metadata: {name: g}
-spec: {servers: [{port: {number: 443, name: https, protocol: HTTPS}, tls: {mode: SIMPLE, credentialName: c}, hosts: ['*']}]}
+metadata: {name: edge}
+spec: {servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]}
 ---
 apiVersion: v1
 kind: Service
-metadata: {name: db}
-spec: {ports: [{name: mysql, port: 3306}]}
----
-apiVersion: networking.istio.io/v1alpha3
-kind: EnvoyFilter
-metadata: {name: e}
-spec: {configPatches: []}
+metadata: {name: east, labels: {topology.istio.io/network: east}}
+spec: {ports: [{name: tls, port: 15443}]}
 "
     .to_owned()
         + &service("a", 80);
@@ -137,14 +132,61 @@ spec: {configPatches: []}
     assert_eq!(
         messages,
         [
-            "delegation is not compiled yet",
-            "`tcp` routes are not compiled yet",
-            "TLS to workloads is not compiled yet",
-            "a server of protocol HTTPS is not compiled yet",
-            "a listener for port 3306, which does not speak HTTP, is not compiled yet",
-            "EnvoyFilter is not compiled yet",
+            "no request matches a claim: tokens are not read, for RequestAuthentication is not carried out",
+            "`PASSTHROUGH` without redirected connections is not compiled yet",
+            "gateways between networks are not compiled yet",
         ]
     );
+}
+
+#[test]
+fn delegates_and_destinations_of_connections_have_to_exist() {
+    let yaml = "\
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: root}
+spec:
+  hosts: [a]
+  http:
+  - delegate: {name: part}
+  - delegate: {name: parts}
+  tcp:
+  - route: [{destination: {host: backend}}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: part}
+spec: {http: [{route: [{destination: {host: a}}]}]}
+"
+    .to_owned()
+        + &service("a", 80);
+    assert_eq!(
+        findings(&yaml),
+        [
+            "8:15 IST0101 VirtualService `default/parts` does not exist: the rule is left out (did you mean `default/part`?)",
+            "10:34 IST0101 host `backend.default.svc.cluster.local` is not a known service",
+        ]
+    );
+}
+
+#[test]
+fn what_a_rule_says_of_tls_and_localities_is_compiled() {
+    let yaml = "\
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: a}
+spec:
+  host: a
+  trafficPolicy:
+    tls: {mode: SIMPLE}
+    tunnel: {targetHost: b.com, targetPort: 443}
+    loadBalancer: {localityLbSetting: {failover: [{from: us, to: eu}]}}
+    outlierDetection: {consecutive5xxErrors: 1}
+    portLevelSettings: [{port: {number: 80}, tls: {mode: ISTIO_MUTUAL}, loadBalancer: {zoneAwareLbSetting: {}}}]
+"
+    .to_owned()
+        + &service("a", 80);
+    assert!(findings(&yaml).is_empty());
 }
 
 #[test]

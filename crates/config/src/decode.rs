@@ -96,6 +96,9 @@ pub(crate) enum UnknownFields {
     Ignore,
 }
 
+/// Fields that are read so that files of old work, and that nobody should be led to.
+const OBSOLETE: [&str; 1] = ["websocketUpgrade"];
+
 /// Most problems of one object that are told one by one.
 pub(crate) const MAX_DIAGNOSTICS: usize = 100;
 
@@ -283,7 +286,7 @@ impl<'a> Decoder<'a> {
         let message = format!("`{}` is missing", joined(&self.path, &written));
         let diagnostic =
             Diagnostic::error(code::MISSING_FIELD, message).label(format!("`{written}` has to be given here"));
-        self.report(owner.at, owner.length, diagnostic);
+        self.within(&written, |cx| cx.report(owner.at, owner.length, diagnostic));
     }
 
     fn unknown_field(&mut self, entry: &Entry, type_name: &str, own: &[Field], oneofs: &[&[Field]]) {
@@ -291,6 +294,7 @@ impl<'a> Decoder<'a> {
             return;
         }
         let names: Vec<String> = own.iter().chain(oneofs.iter().copied().flatten()).map(Field::written).collect();
+        let names: Vec<String> = names.into_iter().filter(|name| !OBSOLETE.contains(&name.as_str())).collect();
         let message = format!("unknown field `{}`", joined(&self.path, &entry.key));
         let known = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         let help = match closest(&entry.key, names.iter().map(String::as_str)) {
@@ -300,7 +304,7 @@ impl<'a> Decoder<'a> {
         };
         let diagnostic =
             Diagnostic::error(code::UNKNOWN_FIELD, message).label(format!("{type_name} has no such field")).help(help);
-        self.report(entry.at, entry.length, diagnostic);
+        self.within(&entry.key, |cx| cx.report(entry.at, entry.length, diagnostic));
     }
 
     fn location(&self, at: Position, length: u32) -> Option<Location> {

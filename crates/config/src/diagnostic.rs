@@ -29,6 +29,8 @@ pub mod code {
     pub const NO_NAME: &str = "LTN0013";
     /// An object that is there twice.
     pub const DUPLICATE_OBJECT: &str = "LTN0014";
+    /// An object of a kind whose content is not looked at.
+    pub const UNCHECKED: &str = "LTN0015";
     /// A field that the type does not have.
     pub const UNKNOWN_FIELD: &str = "LTN0020";
     /// A value of another type than the field's.
@@ -43,6 +45,10 @@ pub mod code {
     pub const DEPRECATED: &str = "IST0002";
     /// Istio's `SchemaValidationError`: an object that Istio refuses.
     pub const INVALID: &str = "IST0106";
+    /// Istio's `VirtualServiceUnreachableRule`: a rule that can never apply.
+    pub const UNREACHABLE_RULE: &str = "IST0130";
+    /// Istio's `VirtualServiceIneffectiveMatch`: a condition that earlier ones have already taken.
+    pub const INEFFECTIVE_MATCH: &str = "IST0131";
     /// Istio's `SchemaWarning`: an object that Istio takes with a warning.
     pub const QUESTIONABLE: &str = "IST0133";
 }

@@ -46,18 +46,24 @@ pub use duration::{DurationError, parse_duration};
 pub use istio::destination_rule::*;
 pub use istio::envoy_filter::*;
 pub use istio::gateway::*;
+pub use istio::proxy_config::*;
 pub use istio::security::*;
 pub use istio::service_entry::*;
 pub use istio::sidecar::*;
+pub use istio::telemetry::*;
 pub use istio::virtual_service::*;
 pub use istio::workload::*;
 pub use k8s::config::*;
 pub use k8s::endpoints::*;
+pub use k8s::ingress::*;
 pub use k8s::node::*;
 pub use k8s::pod::*;
 pub use k8s::service::*;
 pub use kind::Kind;
-pub use load::{ParseOptions, Parsed, drop_duplicates, load, load_with, parse, parse_json, parse_with};
+pub use load::{
+    ParseOptions, Parsed, ParsedDocument, drop_duplicates, load, load_with, parse, parse_documents, parse_json,
+    parse_with,
+};
 pub use mesh::*;
 pub use metadata::{Metadata, OwnerReference};
 pub use object::{Object, Opaque, Source, Spec};

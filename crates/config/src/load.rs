@@ -11,7 +11,7 @@ use crate::kind::{Kind, split_api_version};
 use crate::metadata::Metadata;
 use crate::node::{Node, Value};
 use crate::object::{Object, Opaque, Source, Spec};
-use crate::position::{Location, SourceFile};
+use crate::position::{Location, Position, SourceFile};
 use crate::yaml::{self, Document};
 
 /// How text is read.
@@ -43,6 +43,32 @@ impl Parsed {
     }
 }
 
+/// One document of a text, on its own.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ParsedDocument {
+    /// Line that it begins on.
+    pub line: u32,
+    /// What it says it is: one object, or several in a list, also those that cannot be used or are of kinds that Lateen
+    /// does not know. Empty when not even that can be told.
+    pub subjects: Vec<Subject>,
+    /// What was read. Problems that are not about a single object name none.
+    pub parsed: Parsed,
+}
+
+/// Reads a file document by document. Documents without content are left out.
+pub fn parse_documents(file: &Arc<SourceFile>, options: &ParseOptions) -> Vec<ParsedDocument> {
+    let mut documents = Vec::new();
+    for document in yaml::documents(&file.text) {
+        let mut reader = Reader::new(Some(file), options);
+        reader.document = document;
+        let Some(at) = reader.read_document() else {
+            continue;
+        };
+        documents.push(ParsedDocument { line: at.line, subjects: reader.subjects, parsed: reader.parsed });
+    }
+    documents
+}
+
 /// Reads all objects of a file, without a look at other files. Documents that cannot be used are reported and left
 /// out; the others are not affected.
 pub fn parse(file: &Arc<SourceFile>) -> Parsed {
@@ -51,10 +77,10 @@ pub fn parse(file: &Arc<SourceFile>) -> Parsed {
 
 /// [`parse`] with options.
 pub fn parse_with(file: &Arc<SourceFile>, options: &ParseOptions) -> Parsed {
-    let mut reader = Reader { file: Some(file), options, document: Document::default(), parsed: Parsed::default() };
+    let mut reader = Reader::new(Some(file), options);
     for document in yaml::documents(&file.text) {
         reader.document = document;
-        reader.read_document();
+        let _ = reader.read_document();
     }
     reader.parsed
 }
@@ -80,7 +106,7 @@ pub fn load_with(files: &[Arc<SourceFile>], options: &ParseOptions) -> Parsed {
 
 /// Reads an object, or a list of objects, that did not come from text.
 pub fn parse_json(value: &serde_json::Value, options: &ParseOptions) -> Parsed {
-    let mut reader = Reader { file: None, options, document: Document::default(), parsed: Parsed::default() };
+    let mut reader = Reader::new(None, options);
     reader.read_node(&Node::from_json(value, yaml::MAX_DEPTH), None, &mut Vec::new());
     reader.parsed
 }
@@ -128,6 +154,7 @@ struct Reader<'a> {
     options: &'a ParseOptions,
     document: Document,
     parsed: Parsed,
+    subjects: Vec<Subject>,
 }
 
 /// Kind and version that the items of a list have when they name none.
@@ -137,16 +164,20 @@ struct ListOf<'a> {
     kind: &'a str,
 }
 
-impl Reader<'_> {
-    fn read_document(&mut self) {
-        let Some(file) = self.file else {
-            return;
-        };
+impl<'a> Reader<'a> {
+    fn new(file: Option<&'a Arc<SourceFile>>, options: &'a ParseOptions) -> Self {
+        Reader { file, options, document: Document::default(), parsed: Parsed::default(), subjects: Vec::new() }
+    }
+
+    /// Where the content begins; `None` when there is none.
+    fn read_document(&mut self) -> Option<Position> {
+        let file = self.file?;
         let (root, problems) = yaml::parse(&file.text, self.document);
-        let doubtful = !problems.is_empty();
+        let first_problem = problems.first().map(|problem| problem.at);
+        let doubtful = first_problem.is_some();
         self.parsed.diagnostics.extend(problems.into_iter().map(|problem| diagnostic_of(file, problem)));
         let Some(root) = root.filter(|root| !root.is_null()) else {
-            return;
+            return first_problem;
         };
         let before = self.parsed.objects.len();
         self.read_node(&root, None, &mut Vec::new());
@@ -154,6 +185,7 @@ impl Reader<'_> {
             // Which of two values was meant is anybody's guess.
             self.parsed.objects.truncate(before);
         }
+        Some(root.at)
     }
 
     fn read_node(&mut self, root: &Node, list: Option<ListOf<'_>>, items: &mut Vec<usize>) {
@@ -175,8 +207,9 @@ impl Reader<'_> {
             self.read_list(root, (!item_kind.is_empty()).then_some(inherited), items);
             return;
         }
-        if let Some(kind) = self.known_kind(root, &api_version, &kind) {
-            self.read_object(root, kind, api_version, items);
+        match self.known_kind(root, &api_version, &kind) {
+            Some(kind) => self.read_object(root, kind, api_version, items),
+            None => self.subjects.push(written_subject(root, &kind)),
         }
     }
 
@@ -286,6 +319,7 @@ impl Reader<'_> {
         let spec = read_spec(root, kind, &mut cx);
         let mut diagnostics = cx.into_diagnostics();
         let subject = subject(root, kind, metadata.as_ref());
+        self.subjects.push(subject.clone());
         if let (Some(metadata), Some(spec)) = (metadata, spec) {
             let mut object = Object {
                 kind,
@@ -327,12 +361,21 @@ pub(crate) fn diagnostic_of(file: &SourceFile, problem: yaml::Problem) -> Diagno
 
 /// What the object calls itself, also when it cannot be used.
 fn subject(root: &Node, kind: Kind, metadata: Option<&Metadata>) -> Subject {
+    match metadata {
+        Some(metadata) => {
+            Subject { kind: kind.as_str().into(), namespace: metadata.namespace.clone(), name: metadata.name.clone() }
+        }
+        None => written_subject(root, kind.as_str()),
+    }
+}
+
+fn written_subject(root: &Node, kind: &str) -> Subject {
     let written = |key: &str| root.get("metadata")?.get(key)?.as_str().map(Arc::from);
-    let (namespace, name) = match metadata {
-        Some(metadata) => (metadata.namespace.clone(), metadata.name.clone()),
-        None => (written("namespace").unwrap_or_default(), written("name").unwrap_or_default()),
-    };
-    Subject { kind: kind.as_str().into(), namespace, name }
+    Subject {
+        kind: kind.into(),
+        namespace: written("namespace").unwrap_or_default(),
+        name: written("name").unwrap_or_default(),
+    }
 }
 
 fn read_spec(root: &Node, kind: Kind, cx: &mut Decoder<'_>) -> Option<Spec> {
@@ -345,10 +388,16 @@ fn read_spec(root: &Node, kind: Kind, cx: &mut Decoder<'_>) -> Option<Spec> {
         Kind::WorkloadGroup => Spec::WorkloadGroup(istio_spec(root, kind, cx)?),
         Kind::Sidecar => Spec::Sidecar(istio_spec(root, kind, cx)?),
         Kind::EnvoyFilter => Spec::EnvoyFilter(istio_spec(root, kind, cx)?),
+        Kind::ProxyConfig => Spec::ProxyConfig(istio_spec(root, kind, cx)?),
         Kind::PeerAuthentication => Spec::PeerAuthentication(istio_spec(root, kind, cx)?),
+        Kind::Telemetry => Spec::Telemetry(istio_spec(root, kind, cx)?),
         Kind::Service => Spec::Service(crate::k8s::service::ServiceRoot::decode(root, cx)?.spec.unwrap_or_default()),
         Kind::Endpoints => Spec::Endpoints(Decode::decode(root, cx)?),
         Kind::EndpointSlice => Spec::EndpointSlice(Decode::decode(root, cx)?),
+        Kind::Ingress => Spec::Ingress(crate::k8s::ingress::IngressRoot::decode(root, cx)?.spec.unwrap_or_default()),
+        Kind::IngressClass => {
+            Spec::IngressClass(crate::k8s::ingress::IngressClassRoot::decode(root, cx)?.spec.unwrap_or_default())
+        }
         Kind::Pod => Spec::Pod(Decode::decode(root, cx)?),
         Kind::Deployment => {
             Spec::Deployment(crate::k8s::pod::DeploymentRoot::decode(root, cx)?.spec.unwrap_or_default())
@@ -357,10 +406,8 @@ fn read_spec(root: &Node, kind: Kind, cx: &mut Decoder<'_>) -> Option<Spec> {
         Kind::Secret => Spec::Secret(Decode::decode(root, cx)?),
         Kind::Namespace => Spec::Namespace(Decode::decode(root, cx)?),
         Kind::Node => Spec::Node(Decode::decode(root, cx)?),
-        Kind::ProxyConfig
-        | Kind::RequestAuthentication
+        Kind::RequestAuthentication
         | Kind::AuthorizationPolicy
-        | Kind::Telemetry
         | Kind::WasmPlugin
         | Kind::ReplicaSet
         | Kind::StatefulSet

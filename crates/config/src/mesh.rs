@@ -1,12 +1,15 @@
-//! What holds for the whole mesh? The settings of Istio's `MeshConfig` that touch traffic, with Istio's defaults.
+//! What holds for the whole mesh? The fields of Istio's `MeshConfig`, with Istio's defaults.
+
+mod providers;
+mod proxy;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::decode::{Decode, Decoder, UnknownFields, enumeration, message};
-use crate::diagnostic::Diagnostic;
-use crate::istio::destination_rule::{LocalityLbSetting, TcpKeepalive, TrafficPolicy};
+use crate::diagnostic::{Diagnostic, Severity, code};
+use crate::istio::destination_rule::{LocalityLbSetting, TcpKeepalive, TrafficPolicy, ZoneAwareLbSetting};
 use crate::istio::gateway::TlsProtocol;
 use crate::istio::sidecar::OutboundTrafficPolicyMode;
 use crate::istio::virtual_service::HttpRetry;
@@ -14,6 +17,9 @@ use crate::load::diagnostic_of;
 use crate::object::{Object, Spec};
 use crate::position::{Location, Position, SourceFile};
 use crate::yaml;
+
+pub use providers::*;
+pub use proxy::*;
 
 message! {
     /// What holds for the whole mesh. `MeshConfig::default()` is what holds when nothing is configured.
@@ -75,6 +81,8 @@ message! {
         path_normalization: PathNormalization = PathNormalization::default(),
         /// Retries of routes that do not say.
         default_http_retry_policy: Option<HttpRetry>,
+        /// Retries of proxies in front of workloads: number, conditions and back-off.
+        default_inbound_http_retry_policy: Option<HttpRetry>,
         /// Policies of hosts that do not say: connection pool and outlier detection.
         default_traffic_policy: Option<TrafficPolicy>,
         /// TLS between workloads of the mesh.
@@ -94,11 +102,31 @@ message! {
         /// Which Ingress objects are served.
         ingress_controller_mode: IngressControllerMode,
         /// Services for tracing, logs and authorisation, by name.
-        extension_providers: Vec<serde_json::Value>,
+        extension_providers: Vec<ExtensionProvider>,
         /// Which of them are used by those that do not say.
-        default_providers: serde_json::Value = serde_json::Value::Null,
+        default_providers: Option<DefaultProviders>,
         /// Namespaces that belong to the mesh; empty is all.
-        discovery_selectors: Vec<serde_json::Value>,
+        discovery_selectors: Vec<DiscoverySelector>,
+        /// Preference for workloads of the same zone, decided by the proxy.
+        zone_aware_lb_setting: Option<ZoneAwareLbSetting>,
+        /// Hosts that are not shared between clusters. Not looked at: there is one.
+        service_settings: Option<serde_json::Value>,
+        /// Not looked at: another program hands out certificates.
+        ca: Option<serde_json::Value>,
+        /// Not looked at: another program hands out certificates.
+        ca_certificates: Option<serde_json::Value>,
+        /// Not looked at: another program hands out certificates.
+        certificates: Option<serde_json::Value>,
+        /// Not looked at: the command line says where configuration comes from.
+        config_sources: Option<serde_json::Value>,
+        /// Not looked at: Thrift is plain TCP here.
+        thrift_config: Option<serde_json::Value>,
+        /// Not looked at: certificates of servers are always checked.
+        verify_certificate_at_client: Option<serde_json::Value>,
+        /// Not looked at.
+        service_scope_configs: Option<serde_json::Value>,
+        /// Who sees ServiceEntries beyond what they say. Not looked at.
+        service_entry_visibility: Option<serde_json::Value>,
     }
 
     /// What happens to requests for unknown hosts.
@@ -111,6 +139,24 @@ message! {
     pub struct MeshInboundTrafficPolicy {
         /// Where.
         mode: InboundTrafficPolicyMode,
+    }
+
+    /// A choice of namespaces by label.
+    pub struct DiscoverySelector {
+        /// Labels that all have to be there.
+        match_labels: BTreeMap<String, String>,
+        /// Further conditions on labels.
+        match_expressions: Vec<LabelRequirement>,
+    }
+
+    /// A condition on a label.
+    pub struct LabelRequirement {
+        /// Key of the label.
+        key: String = String::new(),
+        /// `In`, `NotIn`, `Exists` or `DoesNotExist`.
+        operator: LabelOperator,
+        /// The values that `In` and `NotIn` speak of.
+        values: Vec<String>,
     }
 
     /// What is done to request paths before routing.
@@ -128,40 +174,6 @@ message! {
         /// Curves; empty is the proxy's choice.
         ecdh_curves: Vec<String>,
     }
-
-    /// What holds for a proxy.
-    pub struct ProxyConfig {
-        /// Number of workers; 0 is one for each core.
-        concurrency: Option<i32>,
-        /// What stands in front of gateways.
-        gateway_topology: GatewayTopology = GatewayTopology::default(),
-        /// Environment of the proxy.
-        proxy_metadata: BTreeMap<String, String>,
-        /// Headers that the proxy adds.
-        proxy_headers: serde_json::Value = serde_json::Value::Null,
-        /// Where traces go.
-        tracing: serde_json::Value = serde_json::Value::Null,
-        /// Which statistics are kept beyond Istio's own.
-        proxy_stats_matcher: serde_json::Value = serde_json::Value::Null,
-        /// How long connections are drained when listeners change.
-        drain_duration: Duration = Duration::from_secs(45),
-        /// How long connections are drained when the proxy ends.
-        termination_drain_duration: Duration = Duration::from_secs(5),
-        /// Where the control plane is.
-        discovery_address: Option<String>,
-        /// Whether the workload waits for the proxy.
-        hold_application_until_proxy_starts: bool,
-    }
-
-    /// What stands in front of gateways.
-    pub struct GatewayTopology {
-        /// Number of proxies whose `x-forwarded-for` is trusted.
-        num_trusted_proxies: u32 = 0,
-        /// What happens to client certificates in headers.
-        forward_client_cert_details: ForwardClientCertDetails,
-        /// Whether connections begin with a PROXY protocol header: if this is there at all.
-        proxy_protocol: Option<serde_json::Map<String, serde_json::Value>>,
-    }
 }
 
 enumeration! {
@@ -171,6 +183,18 @@ enumeration! {
         Text = 0 "TEXT",
         /// JSON objects.
         Json = 1 "JSON",
+    }
+
+    /// How the value of a label is compared.
+    pub enum LabelOperator {
+        /// It is one of the values.
+        In = 0 "In",
+        /// It is none of the values, or the label is absent.
+        NotIn = 1 "NotIn",
+        /// The label is there.
+        Exists = 2 "Exists",
+        /// The label is absent.
+        DoesNotExist = 3 "DoesNotExist",
     }
 
     /// Where requests to workloads are sent on to.
@@ -214,22 +238,6 @@ enumeration! {
         /// Those of the class and those without one.
         Default = 2 "DEFAULT",
     }
-
-    /// What happens to client certificates in headers.
-    pub enum ForwardClientCertDetails {
-        /// The proxy's default.
-        Undefined = 0 "UNDEFINED",
-        /// They are removed.
-        Sanitize = 1 "SANITIZE",
-        /// They are forwarded if the client used mutual TLS.
-        ForwardOnly = 2 "FORWARD_ONLY",
-        /// The client's is added if it used mutual TLS.
-        AppendForward = 3 "APPEND_FORWARD",
-        /// The client's takes their place.
-        SanitizeSet = 4 "SANITIZE_SET",
-        /// They are forwarded whatever the client used.
-        AlwaysForwardOnly = 5 "ALWAYS_FORWARD_ONLY",
-    }
 }
 
 impl MeshOutboundTrafficPolicy {
@@ -238,8 +246,8 @@ impl MeshOutboundTrafficPolicy {
     }
 }
 
-/// Reads a file that is a MeshConfig. Fields that do not touch traffic are passed over. Without a configuration, the
-/// file could not be read.
+/// Reads a file that is a MeshConfig. Fields that it does not have are warned of: a newer Istio may have them. Without a
+/// configuration, the file could not be read.
 pub fn parse_mesh(file: &Arc<SourceFile>) -> (Option<MeshConfig>, Vec<Diagnostic>) {
     let Some(document) = yaml::documents(&file.text).first().copied() else {
         return (Some(MeshConfig::default()), Vec::new());
@@ -250,9 +258,17 @@ pub fn parse_mesh(file: &Arc<SourceFile>) -> (Option<MeshConfig>, Vec<Diagnostic
     let mesh = match root {
         Some(root) if root.is_null() => Some(MeshConfig::default()),
         Some(root) => {
-            let mut cx = Decoder::new(Some(file), UnknownFields::Ignore);
+            let mut cx = Decoder::new(Some(file), UnknownFields::Report);
             let mesh = MeshConfig::decode(&root, &mut cx);
+            let found = diagnostics.len();
             diagnostics.extend(cx.into_diagnostics());
+            for diagnostic in diagnostics[found..].iter_mut().filter(|found| found.code == code::UNKNOWN_FIELD) {
+                diagnostic.severity = Severity::Warning;
+            }
+            if let Some(mesh) = &mesh {
+                diagnostics.extend(crate::validate::validate_mesh(file, &root, mesh));
+            }
+            diagnostics.sort_by_key(|diagnostic| diagnostic.location.as_ref().map(|at| (at.line, at.column)));
             mesh
         }
         None => None,
@@ -320,7 +336,7 @@ meshMTLS: {minProtocolVersion: TLSV1_3}
 pathNormalization: {normalization: MERGE_SLASHES}
 defaultHttpRetryPolicy: {attempts: 0}
 localityLbSetting: {enabled: false}
-somethingElse: {of: no concern}
+caCertificates: [{of: no concern}]
 defaultConfig:
   concurrency: 2
   gatewayTopology: {numTrustedProxies: 1, proxyProtocol: {}}

@@ -7,13 +7,16 @@ use crate::diagnostic::Subject;
 use crate::istio::destination_rule::DestinationRule;
 use crate::istio::envoy_filter::EnvoyFilter;
 use crate::istio::gateway::Gateway;
+use crate::istio::proxy_config::ProxyConfigSpec;
 use crate::istio::security::PeerAuthentication;
 use crate::istio::service_entry::ServiceEntry;
 use crate::istio::sidecar::Sidecar;
+use crate::istio::telemetry::Telemetry;
 use crate::istio::virtual_service::VirtualService;
 use crate::istio::workload::{WorkloadEntry, WorkloadGroup};
 use crate::k8s::config::{ConfigMap, Secret};
 use crate::k8s::endpoints::{EndpointSlice, Endpoints};
+use crate::k8s::ingress::{Ingress, IngressClass};
 use crate::k8s::node::{Namespace, Node};
 use crate::k8s::pod::{Deployment, Pod};
 use crate::k8s::service::Service;
@@ -53,10 +56,14 @@ pub enum Spec {
     WorkloadGroup(WorkloadGroup),
     Sidecar(Sidecar),
     EnvoyFilter(EnvoyFilter),
+    ProxyConfig(ProxyConfigSpec),
     PeerAuthentication(PeerAuthentication),
+    Telemetry(Telemetry),
     Service(Service),
     Endpoints(Endpoints),
     EndpointSlice(EndpointSlice),
+    Ingress(Ingress),
+    IngressClass(IngressClass),
     Pod(Pod),
     Deployment(Deployment),
     ConfigMap(ConfigMap),
@@ -104,6 +111,19 @@ impl Object {
             namespace: self.metadata.namespace.clone(),
             name: self.metadata.name.clone(),
         }
+    }
+
+    /// True when another reading of the same place in the same file says the same: either may stand for both, although
+    /// the rest of the file may differ.
+    pub fn reads_as(&self, other: &Object) -> bool {
+        let (here, there) = (&self.source, &other.source);
+        here.path() == there.path()
+            && (here.at, here.document, &here.items) == (there.at, there.document, &there.items)
+            && self.kind == other.kind
+            && self.api_version == other.api_version
+            && self.has_errors == other.has_errors
+            && self.metadata == other.metadata
+            && self.spec == other.spec
     }
 
     /// Where a field is written, given by a path such as `spec.http[0].route[1].destination.host`: the value, or what

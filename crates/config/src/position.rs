@@ -1,7 +1,8 @@
 //! Where does something stand in a file? Lines and columns as an editor counts them.
 
 use std::fmt;
-use std::sync::Arc;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, OnceLock};
 
 /// A file that was read, whole. Objects keep it, so that a place in it can be found again later.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -10,18 +11,43 @@ pub struct SourceFile {
     pub path: Arc<str>,
     /// Everything in the file.
     pub text: Arc<str>,
+    starts: LineStarts,
+}
+
+/// Bytes at which the lines of a text start, found when a line is asked for. It says nothing that the text does not, so
+/// all are equal.
+#[derive(Clone, Default)]
+struct LineStarts(OnceLock<Box<[usize]>>);
+
+impl fmt::Debug for LineStarts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("..")
+    }
+}
+
+impl PartialEq for LineStarts {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for LineStarts {}
+
+impl Hash for LineStarts {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 impl SourceFile {
     /// A file of which the text is known.
     pub fn new(path: impl Into<Arc<str>>, text: impl Into<Arc<str>>) -> Arc<SourceFile> {
-        Arc::new(SourceFile { path: path.into(), text: text.into() })
+        Arc::new(SourceFile { path: path.into(), text: text.into(), starts: LineStarts::default() })
     }
 
     /// The text of a line, counted from 1, without its line break.
     pub fn line(&self, line: u32) -> Option<&str> {
         let index = usize::try_from(line).ok()?.checked_sub(1)?;
-        Lines::new(&self.text).nth(index).map(|line| line.text)
+        let starts = self.starts.0.get_or_init(|| Lines::new(&self.text).map(|line| line.start).collect());
+        Lines::new(self.text.get(*starts.get(index)?..)?).next().map(|line| line.text)
     }
 }
 

@@ -4,12 +4,18 @@
 //! report. What needs a second object (a host that nobody has) is not asked here.
 
 mod destination_rule;
+mod envoy_filter;
 mod gateway;
 mod http_route;
+mod ingress;
 mod locality;
+mod mesh;
 mod names;
+mod policies;
+mod reachability;
 mod service_entry;
 mod sidecar;
+mod telemetry;
 mod tls;
 mod traffic_policy;
 mod values;
@@ -20,13 +26,20 @@ use std::fmt;
 
 use crate::decode::MAX_DIAGNOSTICS;
 use crate::diagnostic::{Diagnostic, Severity, code};
+use crate::kind::Kind;
+use crate::mesh::MeshConfig;
+use crate::metadata::Metadata;
 use crate::node::{Node, Step};
 use crate::object::{Object, Spec};
-use crate::position::Location;
+use crate::position::{Location, SourceFile};
 
 /// What Istio refuses (`IST0106`) or warns of (`IST0133`).
 pub(crate) fn validate(object: &Object, root: &Node) -> Vec<Diagnostic> {
-    let mut rules = Rules { object, root, findings: Vec::new() };
+    let file = object.source.file.as_deref();
+    let mut rules = Rules { file, metadata: &object.metadata, root, findings: Vec::new() };
+    if object.kind.is_istio() && !annotations(&mut rules, object) {
+        return rules.findings;
+    }
     let spec = At::ROOT.key("spec");
     match &object.spec {
         Spec::VirtualService(content) => virtual_service::check(&mut rules, spec, content),
@@ -36,8 +49,39 @@ pub(crate) fn validate(object: &Object, root: &Node) -> Vec<Diagnostic> {
         Spec::WorkloadEntry(content) => workload::check_entry(&mut rules, spec, content),
         Spec::WorkloadGroup(content) => workload::check_group(&mut rules, spec, content),
         Spec::Sidecar(content) => sidecar::check(&mut rules, spec, content),
+        Spec::EnvoyFilter(content) => envoy_filter::check(&mut rules, spec, content),
+        Spec::ProxyConfig(content) => policies::check_proxy_config(&mut rules, spec, content),
+        Spec::PeerAuthentication(content) => policies::check_peer_authentication(&mut rules, spec, content),
+        Spec::Telemetry(content) => telemetry::check(&mut rules, spec, content),
+        Spec::Ingress(content) => ingress::check(&mut rules, spec, content),
         _ => {}
     }
+    rules.findings
+}
+
+/// Annotations that only Istio itself may use. False when there are any, which ends the checks.
+fn annotations(rules: &mut Rules<'_>, object: &Object) -> bool {
+    const INTERNAL: [&str; 2] = ["internal.istio.io/webhook-always-reject", "internal.istio.io/parents"];
+    const DRY_RUN: &str = "istio.io/dry-run";
+    let before = rules.findings.len();
+    for name in object.metadata.annotations.keys() {
+        let at = At::ROOT.key("metadata");
+        let at = at.key("annotations");
+        if INTERNAL.contains(&name.as_str()) {
+            rules.error_at_key(at.key(name), format!("the annotation `{name}` is Istio's own"), "remove it");
+        } else if name == DRY_RUN && object.kind != Kind::AuthorizationPolicy {
+            let message = format!("the annotation `{name}` is only for AuthorizationPolicy");
+            rules.error_at_key(at.key(name), message, "remove it");
+        }
+    }
+    rules.findings.len() == before
+}
+
+/// The same for settings of the mesh, which are no object.
+pub(crate) fn validate_mesh(file: &SourceFile, root: &Node, config: &MeshConfig) -> Vec<Diagnostic> {
+    let metadata = Metadata { namespace: config.root_namespace.as_str().into(), ..Metadata::default() };
+    let mut rules = Rules { file: Some(file), metadata: &metadata, root, findings: Vec::new() };
+    mesh::check(&mut rules, At::ROOT, config);
     rules.findings
 }
 
@@ -78,7 +122,8 @@ impl fmt::Display for At<'_> {
 /// Collects what the rules find in one object.
 #[derive(Debug)]
 struct Rules<'a> {
-    object: &'a Object,
+    file: Option<&'a SourceFile>,
+    metadata: &'a Metadata,
     root: &'a Node,
     findings: Vec<Diagnostic>,
 }
@@ -86,7 +131,7 @@ struct Rules<'a> {
 impl Rules<'_> {
     /// Namespace of the object.
     fn namespace(&self) -> &str {
-        &self.object.metadata.namespace
+        &self.metadata.namespace
     }
 
     /// Reports what Istio refuses. An empty help is none.
@@ -120,7 +165,7 @@ impl Rules<'_> {
         }
         let path = at.to_string();
         let (position, length) = self.root.locate(&path);
-        let location = self.object.source.file.as_ref().and_then(|file| Location::of(file, position, length));
+        let location = self.file.and_then(|file| Location::of(file, position, length));
         let mut finding = Diagnostic::new(code, severity, message).at(location);
         finding.help = (!help.is_empty()).then(|| help.to_owned());
         finding.path = path;

@@ -36,10 +36,31 @@ data:
   mesh: |
     accessLogFile: /dev/stdout
     connectTimeout: 1s
+    extensionProviders: [{name: a, zipkin: {service: n/z.a, port: 1}}, {name: b, envoyFileAccessLog: {}}]
+    defaultConfig: {proxyHeaders: {server: {value: x}}, tracing: {sampling: 1}}
   other: >-
     folded
 
     text
+---
+apiVersion: networking.istio.io/v1alpha3
+kind: EnvoyFilter
+metadata: {name: a}
+spec:
+  configPatches:
+  - applyTo: HTTP_FILTER
+    match: {context: GATEWAY, listener: {portNumber: 80, filterChain: {filter: {name: envoy.filters.network.http_connection_manager, subFilter: {name: b}}}}}
+    patch: {operation: INSERT_FIRST, value: {name: c, typed_config: {\"@type\": t/envoy.x.v3.Y, a: [{b: 1}]}}}
+---
+apiVersion: telemetry.istio.io/v1
+kind: Telemetry
+metadata: {name: a}
+spec: {accessLogging: [{providers: [{name: a}], filter: {expression: \"true\"}}], tracing: [{customTags: {a: {header: {name: b}}}}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: a}
+spec: {rules: [{host: a.b, http: {paths: [{path: /, pathType: Exact, backend: {service: {name: a, port: {number: 80}}}}]}}]}
 ";
 
 fn read_everything(text: &str) {
@@ -88,7 +109,7 @@ proptest! {
 #[test]
 fn the_undamaged_objects_are_right() {
     let parsed = support::load(WHOLE);
-    assert_eq!(parsed.objects.len(), 3);
+    assert_eq!(parsed.objects.len(), 6);
     // Claims of tokens are for gateways, which this VirtualService is not bound to.
     assert_eq!(parsed.diagnostics.len(), 1, "{:?}", support::lines(&parsed.diagnostics));
 }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use lateen_config::{Kind, ParseOptions, Severity, SourceFile, Spec, parse_json, parse_with};
+use lateen_config::{Kind, ParseOptions, Severity, SourceFile, Spec, parse_documents, parse_json, parse_with};
 use support::{lines, load, names, virtual_service};
 
 /// A VirtualService that is right, of nine lines with the separator before it.
@@ -247,5 +247,28 @@ fn windows_line_ends_and_byte_order_marks_move_nothing() {
     assert_eq!(
         lines(&parsed.diagnostics),
         ["IST0106 5:3 the VirtualService has no rules", "LTN0020 6:3 unknown field `spec.htp`"]
+    );
+}
+
+#[test]
+fn documents_can_be_read_one_by_one() {
+    let list = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Service, metadata: {name: one}}\n- {apiVersion: x/v1, kind: Other, metadata: {name: two}}\n";
+    let text = format!("# nothing\n{}---\na: [\n---\n# nothing\n---\n{list}---\nkind: Service\n", good("first"));
+    let documents = parse_documents(&SourceFile::new("shop.yaml", text.as_str()), &ParseOptions::default());
+    let told: Vec<(u32, Vec<String>, usize, usize)> = documents
+        .iter()
+        .map(|document| {
+            let subjects = document.subjects.iter().map(ToString::to_string).collect();
+            (document.line, subjects, document.parsed.objects.len(), document.parsed.diagnostics.len())
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (3, vec!["VirtualService default/first".to_owned()], 1, 0),
+            (12, vec![], 0, 1),
+            (16, vec!["Service default/one".to_owned(), "Other two".to_owned()], 1, 1),
+            (22, vec![], 0, 1),
+        ]
     );
 }

@@ -2,22 +2,10 @@
 
 mod support;
 
-use support::{lines, load, object};
+use support::{check, lines, load, object, problems};
 
 const HTTP: &str = "hosts: [a]\nhttp:\n- ";
 const TO_A: &str = "route: [{destination: {host: a}}]";
-
-/// Problems of an object of a kind, each as `line:column message`. The `spec` begins on line 5, indented by two.
-fn problems(kind: &str, spec: &str) -> Vec<String> {
-    let found = lines(&load(&object("networking.istio.io/v1", kind, "a", spec)).diagnostics);
-    found.iter().map(|line| line.split_once(' ').expect("a code").1.to_owned()).collect()
-}
-
-fn check(kind: &str, cases: &[(&str, &[&str])]) {
-    for (spec, expected) in cases {
-        assert_eq!(problems(kind, spec), *expected, "{spec}");
-    }
-}
 
 /// The same for one rule of a VirtualService, which begins on line 7 at column 5.
 fn check_http(cases: &[(&str, &[&str])]) {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lateen_compile::{LocalScope, Mesh, World, compile_local};
+use lateen_compile::{LocalCompiler, LocalScope, Mesh, World};
 use lateen_config::{Diagnostic, Object, ParseOptions, SourceFile};
 use lateen_xds::XdsSet;
 
@@ -53,13 +53,23 @@ pub struct Controller {
     store: Store,
     stamps: Stamps,
     objects: Vec<Arc<Object>>,
+    world: World,
+    compiler: LocalCompiler,
 }
 
 impl Controller {
     /// A controller that has read nothing yet.
     #[must_use]
     pub fn new(files: Files, settings: Settings) -> Self {
-        Self { files, settings, store: Store::default(), stamps: Stamps::default(), objects: Vec::new() }
+        Self {
+            files,
+            store: Store::default(),
+            stamps: Stamps::default(),
+            objects: Vec::new(),
+            world: World::build(Vec::new(), Mesh::default()),
+            compiler: LocalCompiler::new(settings.scope.clone()),
+            settings,
+        }
     }
 
     /// The named files and folders.
@@ -107,9 +117,10 @@ impl Controller {
         let changes = compare(&self.objects, &objects, self.store.kept());
         let (mesh, problems) = mesh(&objects, &self.settings);
         diagnostics.extend(problems);
-        let world = World::build(objects.clone(), mesh);
-        diagnostics.extend(world.diagnostics().iter().cloned());
-        let local = compile_local(&world, &self.settings.scope);
+        self.world = self.world.update(&objects, mesh);
+        diagnostics.extend(self.world.diagnostics().iter().cloned());
+        let local = self.compiler.compile(&self.world);
+        diagnostics.extend(local.diagnostics);
         self.objects = objects;
         Update {
             set: local.set,
@@ -129,8 +140,7 @@ impl Controller {
 pub fn mesh(objects: &[Arc<Object>], settings: &Settings) -> (Mesh, Vec<Diagnostic>) {
     let (mut mesh, diagnostics) = Mesh::from_objects(objects);
     match &settings.access_log {
-        Some(None) => mesh.access_log = None,
-        Some(Some(file)) => mesh.set_access_log_file(file),
+        Some(file) => mesh.override_access_log(file.as_deref()),
         None => {
             if let (None, Some(file)) = (&mesh.access_log, &settings.default_access_log) {
                 mesh.set_access_log_file(file);

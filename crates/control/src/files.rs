@@ -91,7 +91,7 @@ impl Files {
             return Err(unreadable(path, io::Error::new(io::ErrorKind::FileTooLarge, message)));
         }
         let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, error))?;
-        Ok(Arc::new(SourceFile { path: path.to_string_lossy().into(), text: text.into() }))
+        Ok(SourceFile::new(path.to_string_lossy(), text))
     }
 }
 

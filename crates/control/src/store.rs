@@ -54,12 +54,24 @@ impl Changes {
 impl Store {
     /// Takes the newest text of a file.
     ///
-    /// An object with errors is not taken. When the file has errors, its objects that were in force and are not in the
+    /// An object that reads as before stays the very same value, which tells the compiler that nothing of it changed. One
+    /// with errors is not taken. When the file has errors, its objects that were in force and are not in the
     /// new text in a usable form stay in force: what is broken may be what they became.
     pub(crate) fn put(&mut self, path: PathBuf, file: Arc<SourceFile>, parsed: Parsed) {
         let broken = parsed.has_errors();
-        let mut objects: Vec<Arc<Object>> =
-            parsed.objects.into_iter().filter(|object| !object.has_errors).map(Arc::new).collect();
+        let before: BTreeMap<Key, &Arc<Object>> = self
+            .files
+            .get(&path)
+            .into_iter()
+            .flat_map(|entry| entry.objects.iter().map(|object| (key(object), object)))
+            .collect();
+        let usable = parsed.objects.into_iter().filter(|object| !object.has_errors);
+        let mut objects: Vec<Arc<Object>> = usable
+            .map(|object| match before.get(&key(&object)) {
+                Some(known) if known.reads_as(&object) => (*known).clone(),
+                _ => Arc::new(object),
+            })
+            .collect();
         let mut kept = 0;
         if broken && let Some(before) = self.files.get(&path) {
             let present: BTreeSet<Key> = objects.iter().map(|object| key(object)).collect();

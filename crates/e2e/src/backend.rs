@@ -80,6 +80,20 @@ impl Backends {
         &self.ports
     }
 
+    /// Takes what was received since the last call, once it is at least so many requests, or three seconds are over, and
+    /// no backend is busy any more.
+    ///
+    /// # Errors
+    /// When a backend is still busy after three seconds.
+    pub async fn take_at_least(&mut self, count: usize) -> Result<Vec<Received>> {
+        let records = Arc::clone(&self.records);
+        let enough = || records.received.lock().unwrap_or_else(PoisonError::into_inner).len() >= count;
+        let all = self.activity.wait_for(|busy| *busy == 0 && enough());
+        // What is missing is the judge's business.
+        let _ = tokio::time::timeout(Duration::from_secs(3), all).await;
+        self.take().await
+    }
+
     /// Takes what was received since the last call, once no backend is busy any more.
     ///
     /// # Errors
@@ -169,6 +183,10 @@ async fn serve(stream: TcpStream, backend: String, connection: u64, records: Arc
         {
             return;
         }
+        if let Some(protocol) = &behaviour.upgrade {
+            let received = Received { backend, connection, head, framing: Framing::None, body: Body::default() };
+            return change_protocol(&mut reader, &mut write, protocol, received, &records).await;
+        }
         let framing = head.request_framing();
         let mut received = Received { backend: backend.clone(), connection, head, framing, body: Body::default() };
         let reusable = if behaviour.early {
@@ -188,6 +206,27 @@ async fn serve(stream: TcpStream, backend: String, connection: u64, records: Arc
             return;
         }
     }
+}
+
+/// Agrees to another protocol, in which every byte comes back and a full stop is the end.
+async fn change_protocol(
+    reader: &mut WireReader<OwnedReadHalf>,
+    write: &mut OwnedWriteHalf,
+    protocol: &str,
+    received: Received,
+    records: &Records,
+) {
+    let place = records.push(received);
+    let head = format!("HTTP/1.1 101 Answer\r\nconnection: Upgrade\r\nupgrade: {protocol}\r\n\r\n");
+    let mut open = write.write_all(head.as_bytes()).await.is_ok();
+    let mut body = Body::default();
+    while open {
+        let byte = reader.read_bytes(1).await;
+        open = !byte.is_empty() && write.write_all(&byte).await.is_ok() && byte != b".";
+        body.bytes.extend_from_slice(&byte);
+    }
+    records.complete(place, body);
+    let _ = write.shutdown().await;
 }
 
 fn target_of(head: &Head) -> &str {

@@ -11,6 +11,7 @@
 //! close                 `connection: close`, then close      old              the status line says HTTP/1.0
 //! early                 answer before the request's body was read
 //! echo                  the JSON body carries every byte that was received
+//! upgrade=name          101 with that protocol; then every byte comes back, and a full stop is the end
 //! fail=close|reset|garbage|head|body|chunk|chunk-size       break off in that way
 //! ```
 //!
@@ -41,6 +42,8 @@ pub struct Behaviour {
     pub old: bool,
     /// Answer before the request's body was read.
     pub early: bool,
+    /// The protocol to which it changes.
+    pub upgrade: Option<String>,
     /// How to break off instead of, or in the middle of, answering.
     pub fail: Option<Failure>,
 }
@@ -114,6 +117,7 @@ pub fn parse(target: &str) -> Result<Behaviour, String> {
             "close" => behaviour.close = true,
             "old" => behaviour.old = true,
             "early" => behaviour.early = true,
+            "upgrade" => behaviour.upgrade = Some(value),
             "fail" => behaviour.fail = Some(parse_failure(&value).ok_or_else(wrong)?),
             _ => {}
         }

@@ -80,6 +80,13 @@ pub async fn play(address: SocketAddr, exchanges: &[Exchange]) -> Result<(Transc
             transcript.end = "left".to_owned();
             return Ok((transcript, None));
         }
+        if let [exchange @ Exchange { tunnel: Some(tunnel), .. }] = burst {
+            write.write_all(&exchange.bytes).await.map_err(|error| error.to_string())?;
+            let talked = talk(&mut reader, &mut write, &exchange.method, tunnel);
+            let response = timeout(PATIENCE, talked).await.map_err(|_| "the tunnel is silent".to_owned())??;
+            transcript.responses.push(response);
+            break;
+        }
         let (sent, received) = tokio::join!(send(&mut write, burst), receive(&mut reader, burst));
         transcript.responses.extend(received?);
         // A proxy may answer and close before it took everything; the transcript shows what that led to.
@@ -154,6 +161,28 @@ async fn receive(reader: &mut WireReader<OwnedReadHalf>, burst: &[Exchange]) -> 
         responses.push(response);
     }
     Ok(responses)
+}
+
+/// Receives a response, and if it agrees to another protocol, talks in it: the answer's body is what came back.
+async fn talk(
+    reader: &mut WireReader<OwnedReadHalf>,
+    write: &mut OwnedWriteHalf,
+    method: &str,
+    bytes: &[u8],
+) -> Result<Option<Response>, String> {
+    let start = Instant::now();
+    let Some(head) = reader.read_head().await.map_err(|raw| crate::wire::latin1(&raw))? else { return Ok(None) };
+    let agreed = head.status() == Some(101) || (method == "CONNECT" && head.status() == Some(200));
+    let framing = if agreed { Framing::None } else { head.response_framing(method) };
+    let body = if agreed {
+        write.write_all(bytes).await.map_err(|error| error.to_string())?;
+        // A backend ends the talk after a full stop.
+        let count = if bytes.ends_with(b".") { usize::MAX } else { bytes.len() };
+        Body { bytes: reader.read_bytes(count).await, ..Body::default() }
+    } else {
+        reader.read_body(framing).await
+    };
+    Ok(Some(Response { interim: Vec::new(), head, framing, body, elapsed: start.elapsed() }))
 }
 
 async fn receive_one(reader: &mut WireReader<OwnedReadHalf>, method: &str) -> Result<Option<Response>, String> {

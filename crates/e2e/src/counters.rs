@@ -7,17 +7,20 @@
 use std::collections::BTreeMap;
 
 /// Counters of a cluster that are compared, without the `cluster.NAME.` before them.
-const CLUSTER: [&str; 30] = [
+const CLUSTER: [&str; 33] = [
+    "retry_or_shadow_abandoned",
     "upstream_rq_total",
     "upstream_rq_active_overflow",
     "upstream_rq_completed",
     "upstream_rq_timeout",
     "upstream_rq_per_try_timeout",
+    "upstream_rq_per_try_idle_timeout",
     "upstream_rq_maintenance_mode",
     "upstream_rq_pending_failure_eject",
     "upstream_rq_pending_overflow",
     "upstream_rq_retry",
     "upstream_rq_retry_backoff_exponential",
+    "upstream_rq_retry_backoff_ratelimited",
     "upstream_rq_retry_limit_exceeded",
     "upstream_rq_retry_overflow",
     "upstream_rq_retry_success",
@@ -41,15 +44,27 @@ const CLUSTER: [&str; 30] = [
 ];
 
 /// Counters of a connection manager that are compared, without the `http.PREFIX.` before them.
-const HTTP: [&str; 14] = [
+const HTTP: [&str; 26] = [
+    "cors.origin_invalid",
+    "cors.origin_valid",
     "downstream_cx_protocol_error",
     "downstream_rq_completed",
+    "downstream_cx_upgrades_total",
     "downstream_rq_failed_path_normalization",
+    "downstream_rq_header_timeout",
     "downstream_rq_http1_total",
+    "downstream_rq_idle_timeout",
+    "downstream_rq_max_duration_reached",
     "downstream_rq_non_relative_path",
     "downstream_rq_timeout",
     "downstream_rq_too_large",
     "downstream_rq_total",
+    "downstream_rq_ws_on_non_ws_route",
+    "fault.aborts_injected",
+    "fault.active_faults",
+    "fault.delays_injected",
+    "fault.faults_overflow",
+    "fault.response_rl_injected",
     "no_cluster",
     "no_route",
     "rq_direct_response",
@@ -85,7 +100,10 @@ fn is_compared(name: &str) -> bool {
     // Istio ends the variable part of a name with `;`, since cluster names themselves contain dots.
     let Some((owner, counter)) = name.split_once(";.") else { return false };
     if owner.starts_with("cluster.") {
-        let code = counter.strip_prefix("external.").or_else(|| counter.strip_prefix("retry.")).unwrap_or(counter);
+        let code = ["external.", "internal.", "retry."]
+            .iter()
+            .find_map(|prefix| counter.strip_prefix(prefix))
+            .unwrap_or(counter);
         CLUSTER.contains(&code) || is_status(code.strip_prefix("upstream_rq_"))
     } else if owner.starts_with("http.") {
         HTTP.contains(&counter) || is_status(counter.strip_prefix("downstream_rq_"))

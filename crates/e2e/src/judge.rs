@@ -2,6 +2,7 @@
 //!
 //! A verdict is a list of complaints, one sentence each; an empty list is agreement.
 
+use std::collections::VecDeque;
 use std::fmt::Display;
 
 use crate::access_log::FIELDS;
@@ -33,13 +34,17 @@ pub fn against_page(row: &Row, play: &RowPlay) -> Vec<String> {
     if row.times > 1 {
         judge_shares(row, play, &mut complaints);
     }
-    let mut received = play.received.iter();
+    let mirrored = row.is_mirrored();
+    let mut received: VecDeque<&Received> = play.received.iter().collect();
     for (index, exchange) in row.exchanges.iter().enumerate() {
         let mut here = Vec::new();
         let response = play.transcript.responses.get(index).and_then(Option::as_ref);
         judge_response(&exchange.response, response, &play.transcript.end, &mut here);
         if row.times == 1 {
-            judge_backend(&exchange.backend, &mut received, &mut here);
+            judge_backend(&exchange.backend, mirrored, &mut received, &mut here);
+            for mirror in &exchange.backend.mirrors {
+                judge_backend(mirror, mirrored, &mut received, &mut here);
+            }
         }
         judge_log(exchange, play, index, &mut here);
         let part = if row.exchanges.len() > 1 { format!("part {}: ", index + 1) } else { String::new() };
@@ -49,7 +54,7 @@ pub fn against_page(row: &Row, play: &RowPlay) -> Vec<String> {
         complaints.push(format!("surplus bytes `{}`", shorten(&latin1(&play.transcript.surplus))));
     }
     let speaks = row.times == 1 && row.exchanges.iter().all(|exchange| exchange.backend.choice.is_some());
-    if let (true, Some(extra)) = (speaks, received.next()) {
+    if let (true, Some(extra)) = (speaks, received.pop_front()) {
         complaints.push(format!("backend {} received `{}` besides", extra.backend, shorten(&latin1(&extra.head.raw))));
     }
     complaints
@@ -96,7 +101,12 @@ pub fn against_each_other(
     let partial = row.exchanges.iter().any(|exchange| exchange.backend.choice == Some(Choice::NobodyWhole));
     let whole = |play: &RowPlay| -> Vec<Received> {
         let received = play.received.iter();
-        received.filter(|received| !partial || received.body.cut.is_none()).cloned().collect()
+        let mut whole: Vec<Received> =
+            received.filter(|received| !partial || received.body.cut.is_none()).cloned().collect();
+        if row.is_mirrored() {
+            whole.sort_by(|one, other| one.backend.cmp(&other.backend));
+        }
+        whole
     };
     let (left_received, right_received) = (whole(left), whole(right));
     compare.same("requests at backends", &left_received.len(), &right_received.len());
@@ -159,9 +169,11 @@ fn judge_response(expected: &ExpectedResponse, response: Option<&Response>, end:
     }
 }
 
-fn judge_backend<'a>(
+/// `by_name`: the order in which backends receive their requests does not count.
+fn judge_backend(
     expected: &ExpectedBackend,
-    received: &mut impl Iterator<Item = &'a Received>,
+    by_name: bool,
+    received: &mut VecDeque<&Received>,
     complaints: &mut Vec<String>,
 ) {
     let name = match &expected.choice {
@@ -169,14 +181,15 @@ fn judge_backend<'a>(
         // What nobody should have received stays in the iterator and is reported as surplus.
         Some(Choice::Nobody | Choice::Shares(_) | Choice::OneOnly) | None => return,
         Some(Choice::NobodyWhole) => {
-            for received in received.filter(|received| received.body.cut.is_none()) {
+            for received in received.drain(..).filter(|received| received.body.cut.is_none()) {
                 let request = shorten(&latin1(&received.head.raw));
                 complaints.push(format!("backend {} received all of `{request}`", received.backend));
             }
             return;
         }
     };
-    let Some(received) = received.next() else {
+    let place = if by_name { received.iter().position(|received| received.backend == *name) } else { Some(0) };
+    let Some(received) = place.and_then(|place| received.remove(place)) else {
         complaints.push(format!("expected backend {name}, no backend was reached"));
         return;
     };

@@ -42,6 +42,8 @@ pub struct Exchange {
     pub pieces: Option<usize>,
     /// The client closes after this time without waiting for the response.
     pub leave: Option<Duration>,
+    /// What the client sends once the response has agreed to another protocol; as many bytes are awaited.
+    pub tunnel: Option<Vec<u8>>,
     /// Expected response.
     pub response: ExpectedResponse,
     /// Expected request at the backend.
@@ -84,6 +86,8 @@ pub struct ExpectedBackend {
     pub body: Option<Vec<u8>>,
     /// The body's length in bytes.
     pub size: Option<usize>,
+    /// The copies that other backends get.
+    pub mirrors: Vec<ExpectedBackend>,
 }
 
 /// Which backend an exchange reaches.
@@ -137,6 +141,19 @@ pub struct Cells<'a> {
 }
 
 impl Row {
+    /// How many requests backends receive at least: the row's own, and copies of them.
+    pub fn expected_requests(&self) -> usize {
+        let of = |backend: &ExpectedBackend| {
+            usize::from(matches!(backend.choice, Some(Choice::Named(_)))) + backend.mirrors.len()
+        };
+        self.exchanges.iter().map(|exchange| of(&exchange.backend)).sum()
+    }
+
+    /// Whether requests of the row are copied, so that backends receive them in any order.
+    pub fn is_mirrored(&self) -> bool {
+        self.exchanges.iter().any(|exchange| !exchange.backend.mirrors.is_empty())
+    }
+
     /// Whether chance decides which backends the row reaches.
     pub fn is_by_chance(&self) -> bool {
         let shares = |exchange: &Exchange| match &exchange.backend.choice {
@@ -176,6 +193,7 @@ pub fn parse(line: u32, cells: Cells<'_>) -> Result<Row, String> {
             pipelined: *joint == Joint::And,
             pieces: draft.pieces,
             leave: draft.leave,
+            tunnel: draft.tunnel.clone(),
             method: draft.method.clone(),
             bytes: draft.render(line)?,
             response: parse_response(&group(&responses))?,
@@ -244,6 +262,7 @@ struct Draft {
     trailers: Vec<(String, String)>,
     pieces: Option<usize>,
     leave: Option<Duration>,
+    tunnel: Option<Vec<u8>>,
 }
 
 impl Draft {
@@ -288,6 +307,7 @@ impl Draft {
             "version" => self.version = Some(value.to_owned()),
             "target" => self.target = value.to_owned(),
             "pieces" => self.pieces = Some(count()?.max(1)),
+            "tunnel" => self.tunnel = Some(unescape(value)?),
             "leave" => self.leave = Some(parse_duration(value).ok_or("expected a duration")?),
             "port" => row.port = Some(value.parse().map_err(|_| "expected a port")?),
             "times" => row.times = value.parse().map_err(|_| "expected a number")?,
@@ -297,6 +317,7 @@ impl Draft {
                     Draft { fields: vec![("user-agent".to_owned(), BESIDE.to_owned())], ..Draft::default() };
                 other.read(value, row)?;
                 row.beside.push(Exchange {
+                    tunnel: None,
                     method: other.method.clone(),
                     bytes: other.render(row.line)?,
                     pipelined: false,
@@ -379,9 +400,16 @@ fn parse_response(spans: &[String]) -> Result<ExpectedResponse, String> {
 }
 
 fn parse_backend(spans: &[String]) -> Result<ExpectedBackend, String> {
-    let mut expected = ExpectedBackend::default();
+    let mut whole = ExpectedBackend::default();
     for span in spans {
         let wrong = || format!("backend `{span}` is not understood");
+        if let Some(name) = span.strip_prefix("@mirror ") {
+            whole.mirrors.push(ExpectedBackend { choice: Some(Choice::Named(name.to_owned())), ..Default::default() });
+            continue;
+        }
+        // What stands behind a mirror is said of it.
+        let expected =
+            if whole.mirrors.is_empty() { &mut whole } else { whole.mirrors.last_mut().ok_or_else(wrong)? };
         if let Some(directive) = span.strip_prefix('@') {
             let (name, value) = directive.split_once(' ').unwrap_or((directive, ""));
             match name {
@@ -409,7 +437,7 @@ fn parse_backend(spans: &[String]) -> Result<ExpectedBackend, String> {
             expected.choice = Some(Choice::Named(span.clone()));
         }
     }
-    Ok(expected)
+    Ok(whole)
 }
 
 fn parse_log(spans: &[String]) -> Result<ExpectedLog, String> {

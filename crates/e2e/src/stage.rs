@@ -188,7 +188,9 @@ async fn play_row(
                 Err(error) => play.failure = Some(format!("beside: {error}")),
             }
         }
-        match backends.take().await {
+        // A copy of a request may reach its backend after the client was answered.
+        let awaited = if row.is_mirrored() { row.expected_requests() } else { 0 };
+        match backends.take_at_least(awaited).await {
             Ok(received) => play.received = received,
             Err(error) => play.failure = Some(format!("{error:#}")),
         }

@@ -106,6 +106,13 @@ impl<R: AsyncRead + Unpin> WireReader<R> {
         }
     }
 
+    /// Takes bytes without framing until there are this many, or the connection ends.
+    pub async fn read_bytes(&mut self, count: usize) -> Vec<u8> {
+        while self.buffer.len() < count && self.fill().await {}
+        let count = count.min(self.buffer.len());
+        self.buffer.drain(..count).collect()
+    }
+
     /// Reads a body with this framing to its end, or to the connection's end.
     pub async fn read_body(&mut self, framing: Framing) -> Body {
         match framing {

@@ -47,6 +47,12 @@ pages! {
     page_20_circuit_breaking = "20-circuit-breaking",
     page_21_outlier_detection = "21-outlier-detection",
     page_22_consistent_hash = "22-consistent-hash",
+    page_30_fault_injection = "30-fault-injection",
+    page_31_cors = "31-cors",
+    page_32_mirroring = "32-mirroring",
+    page_33_timeouts = "33-timeouts",
+    page_34_retries = "34-retries",
+    page_35_upgrades = "35-upgrades",
 }
 
 #[test]

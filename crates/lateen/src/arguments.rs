@@ -38,6 +38,12 @@ pub(crate) enum Command {
     /// Print the Envoy configuration that YAML means
     #[command(after_help = COMPILE_EXAMPLES)]
     Compile(CompileArguments),
+    /// Check YAML, object by object, as Istio would
+    #[command(after_help = VALIDATE_EXAMPLES)]
+    Validate(ValidateArguments),
+    /// Say where a request goes and why, without sending it
+    #[command(after_help = EXPLAIN_EXAMPLES)]
+    Explain(ExplainArguments),
 }
 
 const RUN_EXAMPLES: &str = "Examples:
@@ -50,7 +56,25 @@ const RUN_EXAMPLES: &str = "Examples:
 const COMPILE_EXAMPLES: &str = "Examples:
   lateen compile -f shop/ --as gateway                          xDS resources as JSON
   lateen compile -f shop/ --as sidecar --namespace shop
+  lateen compile -f shop/ --as sidecar --interception redirect --proxy-ip 10.0.0.7 -l app=reviews
   lateen compile -f shop/ --as gateway -o envoy-bootstrap > envoy.json && envoy -c envoy.json";
+
+const VALIDATE_EXAMPLES: &str = "Examples:
+  lateen validate -f shop/                              every file of a folder
+  lateen validate -f routes.yaml -n shop                objects that name no namespace are in `shop`
+  kubectl get virtualservices -A -o yaml | lateen validate -f -
+  lateen validate -f shop/ -o json                      one entry per object, for other programs
+
+Exit code: 0 when everything is valid, 1 when something is not, 2 when something cannot be read.";
+const EXPLAIN_EXAMPLES: &str = "Examples:
+  lateen explain -f shop/ GET http://shop.example.com/cart      through the gateway that serves the host
+  lateen explain -f shop/ GET http://reviews:9080/ -H 'end-user: jason'   from one service to another
+  lateen explain -f shop/ --namespace shop --label app=web GET http://reviews/
+  lateen explain -f shop/ tcp://10.0.0.1:3306                   a connection that is no HTTP
+  lateen explain -f shop/ --direction inbound --label app=reviews --tls mtls GET http://reviews:9080/
+
+Exit code: 0 when the request is answered by a cluster, a redirect or a fixed response, 1 when it is not, 2 for a
+question that cannot be asked.";
 
 /// Where the YAML is and how it is read.
 #[derive(Args, Clone, Debug)]
@@ -138,6 +162,15 @@ pub(crate) struct CompileArguments {
     /// Label of the proxy's workload; a gateway without any serves all Gateways
     #[arg(short, long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
     pub(crate) labels: Vec<(String, String)>,
+    /// How connections reach a sidecar
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = InterceptionArgument::None)]
+    pub(crate) interception: InterceptionArgument,
+    /// Address of the proxy's workload; its ports are those of the services that have it among their endpoints
+    #[arg(long, value_name = "IP")]
+    pub(crate) proxy_ip: Option<IpAddr>,
+    /// Whose build of the data plane it is [default: lateen, and envoy for a bootstrap]
+    #[arg(long, value_name = "BUILD", value_enum)]
+    pub(crate) build: Option<BuildArgument>,
     /// Form of the output
     #[arg(short, long, value_enum, default_value_t = OutputArgument::Xds)]
     pub(crate) output: OutputArgument,
@@ -150,6 +183,104 @@ pub(crate) struct CompileArguments {
     /// Access log file, in the mesh configuration's format [default: the mesh configuration's]
     #[arg(long, value_name = "FILE|off")]
     pub(crate) access_log: Option<Switchable<String>>,
+}
+
+/// `lateen validate`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ValidateArguments {
+    /// YAML or JSON file, folder of such files, or `-` for standard input; may be given several times
+    #[arg(short = 'f', long = "file", value_name = "PATH", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Namespace of objects that name none
+    #[arg(short, long, value_name = "NAME", default_value = "default")]
+    pub(crate) namespace: String,
+    /// Form of the output
+    #[arg(short, long, value_enum, default_value_t = FormArgument::Text)]
+    pub(crate) output: FormArgument,
+}
+
+/// `lateen explain`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ExplainArguments {
+    #[command(flatten)]
+    pub(crate) sources: Sources,
+    /// The part of the proxy that is asked [default: gateway if a Gateway serves the host, else sidecar]
+    #[arg(long = "as", value_name = "ROLE", value_enum)]
+    pub(crate) role: Option<RoleArgument>,
+    /// Label of the proxy's workload; a gateway without any serves all Gateways
+    #[arg(short, long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+    pub(crate) labels: Vec<(String, String)>,
+    /// Which way a sidecar sees the request
+    #[arg(long, value_name = "WAY", value_enum, default_value_t = DirectionArgument::Outbound)]
+    pub(crate) direction: DirectionArgument,
+    /// Address that the client connects to [default: that of the URL or of its service]
+    #[arg(long, value_name = "IP")]
+    pub(crate) address: Option<IpAddr>,
+    /// Port that the client connects to [default: that of the URL]
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) port: Option<u16>,
+    /// What the client speaks [default: by the URL, else HTTP/1.1]
+    #[arg(long, value_name = "PROTOCOL", value_enum)]
+    pub(crate) protocol: Option<ProtocolArgument>,
+    /// How the client begins; mtls is TLS with a certificate that the server trusts [default: by the URL]
+    #[arg(long, value_name = "KIND", value_enum)]
+    pub(crate) tls: Option<TlsArgument>,
+    /// Server name of the TLS handshake [default: the host of the URL]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) sni: Option<String>,
+    /// Protocols that the TLS handshake offers [default: by the protocol; towards a sidecar with mtls, Istio's]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) alpn: Vec<String>,
+    /// Address of the proxy's workload [default: towards a workload, the first one with the labels behind the service]
+    #[arg(long, value_name = "IP")]
+    pub(crate) proxy_ip: Option<IpAddr>,
+    /// File with the mesh configuration [default: the ConfigMap `istio` among the objects]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) mesh_config: Option<PathBuf>,
+    /// Header of the request; may be given several times
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = parse_header)]
+    pub(crate) headers: Vec<(String, String)>,
+    /// Claim of the token that the request bears, dots in the name for nested ones; may be given several times
+    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = parse_label)]
+    pub(crate) claims: Vec<(String, String)>,
+    /// Form of the answer
+    #[arg(short, long, value_enum, default_value_t = FormArgument::Text)]
+    pub(crate) output: FormArgument,
+    /// Method and URL; the method may be left out (GET). `tcp://HOST:PORT` and `tls://HOST:PORT` are connections
+    /// without HTTP
+    #[arg(value_name = "METHOD URL", required = true, num_args = 1..=2)]
+    pub(crate) request: Vec<String>,
+}
+
+/// Which way a request takes through a sidecar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DirectionArgument {
+    /// From the workload to others
+    Outbound,
+    /// From others to the workload
+    Inbound,
+}
+
+/// What a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProtocolArgument {
+    /// HTTP/1.1
+    Http,
+    /// HTTP/2
+    Http2,
+    /// Anything else
+    Tcp,
+}
+
+/// How a client begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TlsArgument {
+    /// Without TLS
+    Plaintext,
+    /// With TLS
+    Tls,
+    /// With TLS and a certificate of its own
+    Mtls,
 }
 
 /// `lateen demo`.
@@ -178,6 +309,28 @@ pub(crate) enum RoleArgument {
     Sidecar,
 }
 
+/// How connections reach a sidecar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InterceptionArgument {
+    /// Clients connect to it
+    None,
+    /// The network redirects them, as in a cluster
+    Redirect,
+    /// As `redirect`, and the workload sees the address of its client
+    Tproxy,
+}
+
+/// Whose build of the data plane a proxy is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BuildArgument {
+    /// Lateen's own data plane
+    Lateen,
+    /// Envoy as its own project builds it
+    Envoy,
+    /// Envoy as Istio builds it, with Istio's filters
+    IstioProxy,
+}
+
 /// Forms of compiled configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OutputArgument {
@@ -185,6 +338,15 @@ pub(crate) enum OutputArgument {
     Xds,
     /// A static bootstrap that real Envoy runs
     EnvoyBootstrap,
+}
+
+/// Forms of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FormArgument {
+    /// For people
+    Text,
+    /// For programs
+    Json,
 }
 
 /// A setting that can be turned off.
@@ -224,6 +386,13 @@ fn parse_label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("expected KEY=VALUE, for example istio=ingress".into()),
+    }
+}
+
+fn parse_header(text: &str) -> Result<(String, String), String> {
+    match text.split_once(':') {
+        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.trim().to_owned())),
+        _ => Err("expected NAME: VALUE, for example 'end-user: jason'".into()),
     }
 }
 

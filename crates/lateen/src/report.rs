@@ -1,4 +1,5 @@
-//! How are problems and events shown to a person? On standard error, with colours on a terminal only.
+//! How are problems and events shown to a person? On standard error, answers on standard output, with colours on a
+//! terminal only.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -6,18 +7,23 @@ use std::sync::Arc;
 use lateen_config::{Diagnostic, Severity, SourceFile};
 use lateen_proxy::{Limitation, Rejection};
 
-const RED: &str = "\x1b[1;31m";
-const YELLOW: &str = "\x1b[1;33m";
-const BLUE: &str = "\x1b[1;34m";
-const GREEN: &str = "\x1b[1;32m";
-const BOLD: &str = "\x1b[1m";
-const DIM: &str = "\x1b[2m";
-const RESET: &str = "\x1b[0m";
+pub(crate) const RED: &str = "\x1b[1;31m";
+pub(crate) const YELLOW: &str = "\x1b[1;33m";
+pub(crate) const BLUE: &str = "\x1b[1;34m";
+pub(crate) const GREEN: &str = "\x1b[1;32m";
+pub(crate) const BOLD: &str = "\x1b[1m";
+pub(crate) const DIM: &str = "\x1b[2m";
+pub(crate) const RESET: &str = "\x1b[0m";
 
 /// Prints a text with colour codes; they are stripped when nobody could see them.
 fn print(text: &str) {
     // A closed standard error leaves nobody to tell.
     let _ = anstream::stderr().write_all(text.as_bytes());
+}
+
+/// Prints an answer on standard output, where colour codes are stripped in the same way.
+pub(crate) fn answer(text: &str) -> std::io::Result<()> {
+    anstream::stdout().write_all(text.as_bytes())
 }
 
 /// Why the program ends.
@@ -47,8 +53,15 @@ pub(crate) fn aside(text: &str) {
 
 /// Problems in full, each with its line of the file; the most severe last, next to the prompt. Infos are left out.
 pub(crate) fn diagnostics(diagnostics: &[Diagnostic], file: impl Fn(&str) -> Option<Arc<SourceFile>>) {
-    let mut shown: Vec<&Diagnostic> =
-        diagnostics.iter().filter(|diagnostic| diagnostic.severity > Severity::Info).collect();
+    render(diagnostics.iter().filter(|diagnostic| diagnostic.severity > Severity::Info).collect(), file);
+}
+
+/// The same with the infos.
+pub(crate) fn all_diagnostics(diagnostics: &[Diagnostic], file: impl Fn(&str) -> Option<Arc<SourceFile>>) {
+    render(diagnostics.iter().collect(), file);
+}
+
+fn render(mut shown: Vec<&Diagnostic>, file: impl Fn(&str) -> Option<Arc<SourceFile>>) {
     shown.sort_by_key(|diagnostic| diagnostic.severity);
     for diagnostic in shown {
         let source = diagnostic.location.as_ref().and_then(|location| file(&location.file));

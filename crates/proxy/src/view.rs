@@ -78,10 +78,12 @@ impl View {
             .filter_map(|listener| {
                 let address = bound.get(&listener.name).copied().unwrap_or(listener.address);
                 let listener_stats = stats.listener(address, listener.stat_prefix.as_deref());
+                let http = stats.http(&listener.manager.stat_prefix);
+                http.worker(worker).show_filters(&listener.manager.filters);
                 let entry = WorkerListener {
                     listener: listener.clone(),
                     routes: routes(listener, snapshot)?,
-                    http: stats.http(&listener.manager.stat_prefix),
+                    http,
                     classes: listener_stats.http(&listener.manager.stat_prefix),
                     stats: listener_stats,
                 };

@@ -20,6 +20,7 @@ use crate::engine::Event;
 use crate::http::connection;
 use crate::http::exchange::Scratch;
 use crate::http::ingress::Machine;
+use crate::http::router::mirror;
 use crate::snapshot::host::HostState;
 use crate::snapshot::{Cluster, ClusterId, Snapshot};
 use crate::stats::Registry;
@@ -75,6 +76,8 @@ pub(crate) struct Worker {
     pub(crate) logs: LogBuffers,
     /// Chance.
     pub(crate) rng: RefCell<Rng>,
+    /// Copies of requests that are under way.
+    pub(crate) mirrors: Rc<mirror::Load>,
     view: RefCell<Rc<View>>,
     bound: RefCell<HashMap<Arc<str>, SocketAddr>>,
     #[expect(clippy::vec_box, reason = "it goes in and out with every request; the box keeps that a pointer")]
@@ -109,6 +112,7 @@ impl Worker {
             common,
             logs: LogBuffers::new(sink),
             rng: RefCell::new(Rng::new()),
+            mirrors: Rc::default(),
             view: RefCell::new(View::empty()),
             bound: RefCell::default(),
             scratch: RefCell::default(),

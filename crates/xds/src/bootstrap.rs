@@ -1,14 +1,15 @@
 //! How does a set of resources become a bootstrap that Envoy runs without a control plane, and how is one read?
 //!
 //! [`static_bootstrap`] replaces what would come over xDS by what is in the set: route configurations are put into
-//! their connection managers, endpoints into their clusters, and secrets become static ones. [`parse`] takes the static
+//! their connection managers, endpoints into their clusters, and secrets become static ones. What the set lacks of
+//! endpoints and secrets stays away, as it would if a control plane never sent it. [`parse`] takes the static
 //! resources of a bootstrap apart into a set; there, what is inline stays inline.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::any::{self, AnyError};
 use crate::envoy::config::bootstrap::v3::bootstrap::StaticResources;
@@ -41,8 +42,8 @@ pub struct BootstrapOptions {
 /// The bootstrap, as JSON that Envoy reads, in which all resources of the set are static.
 ///
 /// # Errors
-/// A listener or cluster that refers over xDS to a route configuration or secret that is not in the set, or that holds
-/// an undecodable message.
+/// A listener that refers over xDS to a route configuration that is not in the set, or that holds an undecodable
+/// message.
 pub fn static_bootstrap(set: &XdsSet, options: &BootstrapOptions) -> Result<Value, BootstrapError> {
     let listeners = set.listeners.values().map(|listener| static_listener(set, &listener.message));
     let clusters = set.clusters.values().map(|cluster| static_cluster(set, &cluster.message));
@@ -64,9 +65,24 @@ pub fn static_bootstrap(set: &XdsSet, options: &BootstrapOptions) -> Result<Valu
         });
     }
     let mut value = json::render(&bootstrap)?;
-    make_secrets_static(set, &mut value)?;
+    let missing = make_secrets_static(set, &mut value);
+    if missing && let Value::Object(fields) = &mut value {
+        // Envoy asks for a name of its own as soon as any secret comes from elsewhere.
+        let node = fields.entry("node").or_insert_with(|| json!({}));
+        for field in ["id", "cluster"] {
+            if let Value::Object(node) = node {
+                node.entry(field).or_insert_with(|| NODE.into());
+            }
+        }
+    }
     Ok(value)
 }
+
+/// Name of a proxy that has none.
+const NODE: &str = "lateen";
+
+/// A file that is always there and in which there is nothing.
+const EMPTY_FILE: &str = "/dev/null";
 
 /// A bootstrap that was read: its static resources as a set, and everything else.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -120,11 +136,6 @@ pub enum BootstrapError {
         /// Name of the route configuration.
         route_config: String,
     },
-    /// A TLS context asks over xDS for a secret that is not in the set.
-    MissingSecret {
-        /// Name of the secret.
-        secret: String,
-    },
     /// A filter of a listener cannot be decoded.
     Filter {
         /// Name of the listener.
@@ -159,7 +170,6 @@ impl fmt::Display for BootstrapError {
             BootstrapError::MissingRoutes { listener, route_config } => {
                 write!(f, "listener {listener}: there is no route configuration {route_config}")
             }
-            BootstrapError::MissingSecret { secret } => write!(f, "there is no secret {secret}"),
             BootstrapError::Filter { listener, filter, error } => {
                 write!(f, "listener {listener}: filter {filter}: {error}")
             }
@@ -178,9 +188,7 @@ impl std::error::Error for BootstrapError {
             BootstrapError::Filter { error, .. } => Some(error),
             BootstrapError::Text(error) => Some(error),
             BootstrapError::Json(error) => Some(error),
-            BootstrapError::MissingRoutes { .. }
-            | BootstrapError::MissingSecret { .. }
-            | BootstrapError::Duplicate { .. } => None,
+            BootstrapError::MissingRoutes { .. } | BootstrapError::Duplicate { .. } => None,
         }
     }
 }
@@ -269,23 +277,35 @@ fn static_cluster(set: &XdsSet, cluster: &Cluster) -> Cluster {
     cluster
 }
 
-/// Removes the xDS source beside each secret's name: a name alone means a static secret. Works on JSON, because TLS
-/// contexts are wrapped into other transport sockets in many ways, and only `SdsSecretConfig` has an `sds_config`.
-fn make_secrets_static(set: &XdsSet, value: &mut Value) -> Result<(), BootstrapError> {
+/// Removes the xDS source beside each secret's name: a name alone means a static secret. Of a secret that is not in the
+/// set the source becomes an empty file: connections that need it fail, all others are served. True when there was such
+/// a secret. Works on JSON, because TLS contexts are wrapped into other transport sockets in many ways, and only
+/// `SdsSecretConfig` has an `sds_config`.
+fn make_secrets_static(set: &XdsSet, value: &mut Value) -> bool {
+    let mut missing = false;
     match value {
         Value::Object(object) => {
             if let (Some(Value::String(name)), Some(source)) = (object.get("name"), object.get("sds_config")) {
                 if set.secrets.contains_key(name.as_str()) {
                     object.remove("sds_config");
                 } else if source.get("path_config_source").is_none() && source.get("path").is_none() {
-                    return Err(BootstrapError::MissingSecret { secret: name.clone() });
+                    missing = true;
+                    let file = json!({"path_config_source": {"path": EMPTY_FILE}, "resource_api_version": "V3"});
+                    object.insert("sds_config".to_owned(), file);
                 }
             }
-            object.values_mut().try_for_each(|value| make_secrets_static(set, value))
+            for value in object.values_mut() {
+                missing |= make_secrets_static(set, value);
+            }
         }
-        Value::Array(items) => items.iter_mut().try_for_each(|value| make_secrets_static(set, value)),
-        _ => Ok(()),
+        Value::Array(items) => {
+            for item in items {
+                missing |= make_secrets_static(set, item);
+            }
+        }
+        _ => {}
     }
+    missing
 }
 
 /// Whether a source is a file, which a bootstrap without a control plane can keep.

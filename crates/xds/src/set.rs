@@ -25,6 +25,17 @@ impl Version {
     pub fn of<M: Message>(message: &M) -> Self {
         Version(xxh64(&message.encode_to_vec(), 0))
     }
+
+    /// The version of a large message by those of its parts, in order, and of the rest without them. It is another number
+    /// than [`Version::of`] gives for the whole, and as good as that among versions that are made in this way.
+    pub fn of_parts<M: Message>(rest: &M, parts: impl IntoIterator<Item = Version>) -> Self {
+        let mut hash = Xxh64::new(0);
+        hash.update(&Version::of(rest).0.to_le_bytes());
+        for part in parts {
+            hash.update(&part.0.to_le_bytes());
+        }
+        Version(hash.digest())
+    }
 }
 
 impl fmt::Display for Version {
@@ -46,9 +57,15 @@ pub struct Resource<M> {
 
 impl<M: Message> Resource<M> {
     /// Hashes the message and sorts the origins by part; the order of a part's own origins is kept.
-    pub fn new(message: M, mut origins: Vec<(Part, Origin)>) -> Self {
+    pub fn new(message: M, origins: Vec<(Part, Origin)>) -> Self {
+        let version = Version::of(&message);
+        Resource::with_version(message, version, origins)
+    }
+
+    /// The same, with a version that was made otherwise from the content.
+    pub fn with_version(message: M, version: Version, mut origins: Vec<(Part, Origin)>) -> Self {
         origins.sort_by_key(|(part, _)| *part);
-        Resource { version: Version::of(&message), message: Arc::new(message), origins: origins.into() }
+        Resource { version, message: Arc::new(message), origins: origins.into() }
     }
 }
 

@@ -14,6 +14,7 @@ use lateen_xds::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
 use super::virtual_service::Listener;
 use super::{filters, hash, headers, retries};
 use crate::context::Context;
+use crate::hcm;
 use crate::message;
 use crate::names;
 use crate::scope::Role;
@@ -107,6 +108,8 @@ fn forward(cx: &Context<'_>, http: &HttpRoute, listener: Listener<'_>) -> Option
     // Without a timeout a request may take for ever: not Envoy's fifteen seconds.
     let timeout = message::duration(http.timeout.unwrap_or(Duration::ZERO));
     let rewrite = http.rewrite.as_ref();
+    let rewrites_host =
+        host_rewrite.is_some() || emitted.iter().any(|entry| headers::host_rewrite(entry.headers.as_ref()).is_some());
     Some(RouteAction {
         cluster_specifier: Some(cluster_specifier),
         timeout: Some(timeout),
@@ -122,6 +125,8 @@ fn forward(cx: &Context<'_>, http: &HttpRoute, listener: Listener<'_>) -> Option
         }),
         host_rewrite_specifier: host_rewrite
             .map(|host| route_action::HostRewriteSpecifier::HostRewriteLiteral(host.to_owned())),
+        append_x_forwarded_host: rewrites_host
+            && hcm::is_enabled(cx.world.mesh().proxy_headers.x_forwarded_host.as_ref()),
         request_mirror_policies: mirrors(cx, http, listener),
         ..Default::default()
     })
@@ -164,9 +169,10 @@ fn redirect_action(redirect: &HttpRedirect, listener: Listener<'_>) -> RedirectA
         Some(RedirectPort::FromRequestPort) => listener.port(),
         Some(RedirectPort::FromProtocolDefault) | None => 0,
     };
-    // The default port of a scheme is never written out. Plain HTTP listeners are the only ones so far.
+    // The default port of a scheme is never written out; without a scheme that of the listener counts.
     let default_port = match scheme {
         "https" => 443,
+        "" if listener.is_tls() => 443,
         _ => 80,
     };
     let path = match (redirect.prefix_rewrite.as_deref(), redirect.uri.as_deref()) {

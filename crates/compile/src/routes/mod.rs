@@ -3,40 +3,26 @@
 
 mod actions;
 mod filters;
-mod gateway;
+pub(crate) mod gateway;
 mod hash;
 mod headers;
 mod matches;
+mod memory;
 mod retries;
-mod sidecar;
+pub(crate) mod sidecar;
 mod table;
 mod virtual_service;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use lateen_xds::envoy::config::route::v3::{Decorator, Route, RouteAction, route, route_action};
 
-use lateen_xds::Resource;
-use lateen_xds::envoy::config::route::v3::{Decorator, Route, RouteAction, RouteConfiguration, route, route_action};
-
-use self::table::{CompiledRoute, every_path, no_timeout};
+pub(crate) use self::matches::is_claim;
+pub(crate) use self::memory::Memory;
+pub(crate) use self::retries::inbound as inbound_retries;
+pub(crate) use self::table::every_path;
+use self::table::{CompiledRoute, no_timeout};
 use crate::context::Context;
 use crate::names;
-use crate::scope::Role;
 use crate::world::services::Service;
-
-/// The route configurations of a proxy by name.
-pub(crate) fn compile(cx: &Context<'_>) -> BTreeMap<Arc<str>, Resource<RouteConfiguration>> {
-    match cx.scope.role {
-        Role::Gateway => gateway::compile(cx),
-        Role::Sidecar => sidecar::compile(cx),
-    }
-}
-
-/// True for a header of a match that stands for a claim of a JWT: `@request.auth.claims.groups`, in any case.
-pub(crate) fn is_claim(header: &str) -> bool {
-    const PREFIX: &str = "@request.auth.claims";
-    header.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
-}
 
 /// The route of a service that no VirtualService names: all requests to the whole service.
 fn default_route(cx: &Context<'_>, service: &Service, port: u32) -> CompiledRoute {

@@ -50,6 +50,15 @@ pub(crate) fn compile(mesh: &Mesh, retries: Option<&HttpRetry>, hashed: bool) ->
     Some(policy)
 }
 
+/// The policy of requests that come to a workload: those that it refused before it read them.
+pub(crate) fn inbound() -> RetryPolicy {
+    RetryPolicy {
+        retry_on: "reset-before-request".to_owned(),
+        num_retries: Some(DEFAULT_ATTEMPTS),
+        ..Default::default()
+    }
+}
+
 /// Splits `retryOn` into Envoy's conditions and status codes: `5xx,503` is the condition `5xx` and the code 503,
 /// which needs a condition of its own.
 fn parse_retry_on(text: &str) -> (String, Vec<u32>) {

@@ -1,120 +1,180 @@
-//! Where does a sidecar send a request? One route configuration for each HTTP port of the services it sees, and
-//! one for the explicit HTTP proxy port that holds them all.
+//! Where does a sidecar send a request? One route configuration for each HTTP port of the services it sees, one for each
+//! service whose address is listened on, and one for the explicit HTTP proxy port that holds them all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use lateen_xds::Resource;
 use lateen_xds::envoy::config::route::v3::RouteConfiguration;
 
-use super::default_route;
-use super::table::{self, CatchAll, CompiledRoute, Draft};
-use super::virtual_service::{self, Listener};
-use crate::context::Context;
-use crate::host::{self, MESH};
+use super::table::{self, CatchAll, Draft, Frame};
+use super::virtual_service::Listener;
+use super::{Memory, default_route};
+use crate::context::{Context, Egress};
+use crate::host;
+use crate::identity::address;
+use crate::listeners::outbound::Table;
 use crate::mesh::OutboundTrafficPolicy;
 use crate::names;
-use crate::scope::Interception;
 use crate::world::services::{Registry, Service};
 use crate::world::virtual_services::VirtualService;
 
-/// The route configurations of a sidecar by name.
-pub(crate) fn compile(cx: &Context<'_>) -> BTreeMap<Arc<str>, Resource<RouteConfiguration>> {
-    let mut routes = BTreeMap::new();
-    let catch_all = catch_all(cx);
-    let mut everything = Vec::new();
-    let proxied = cx.scope.http_proxy_port.is_some();
-    let mut ports = cx.http_ports().clone();
-    if proxied {
-        // Hosts outside of every registry are routed on port 80, whether or not a service has it.
-        ports.insert(80);
+/// The route configurations of a sidecar by name: those that its listeners ask for.
+pub(crate) fn compile(
+    cx: &Context<'_>,
+    tables: &[Table],
+    memory: &mut Memory,
+) -> BTreeMap<Arc<str>, Resource<RouteConfiguration>> {
+    let mut routes: BTreeMap<Arc<str>, Resource<RouteConfiguration>> = BTreeMap::new();
+    for asked in tables {
+        let name: Arc<str> = asked.name().into();
+        let (egress, port) = match asked {
+            Table::Port { egress, port } | Table::Service { egress, port, .. } => (*egress, *port),
+        };
+        let Some(egress) = cx.egress.get(egress) else {
+            continue;
+        };
+        let on_port = OnPort::build(egress, port);
+        let key = on_port.key();
+        let table = memory.table(&name, key, |memory, spare| {
+            let mut drafts = on_port.drafts(cx, memory);
+            let mut frame = Frame { name: &name, catch_all: catch_all(cx), ignore_port: true, origins: Vec::new() };
+            if let Table::Service { service, .. } = asked {
+                // The address told the service already, so any host will do.
+                let own = names::virtual_host(&service.host, port);
+                drafts.retain(|draft| draft.name == own);
+                drafts.iter_mut().for_each(|draft| draft.domains = Arc::new(vec!["*".to_owned()]));
+                frame.catch_all = CatchAll::None;
+            }
+            table::build(cx, frame, &drafts, spare)
+        });
+        routes.insert(name, table);
     }
-    for port in ports {
-        let drafts = drafts(cx, port);
-        if proxied {
-            everything.extend(drafts.iter().cloned().map(|draft| with_port(draft, port)));
-        }
-        let name = names::sidecar_routes(port);
-        let table = table::build(&name, drafts, catch_all, true, Vec::new());
-        if cx.http_ports().contains(&port) {
-            routes.insert(name.into(), table);
-        }
-    }
-    if proxied {
-        // Here the port tells one service from another, so it takes part in the comparison.
-        let table = table::build(names::HTTP_PROXY_ROUTES, everything, catch_all, false, Vec::new());
-        routes.insert(names::HTTP_PROXY_ROUTES.into(), table);
+    if cx.scope.http_proxy_port.is_some() {
+        let name: Arc<str> = names::HTTP_PROXY_ROUTES.into();
+        let all = cx.egress.iter().flat_map(|egress| &egress.virtual_services);
+        let key = all.map(|virtual_service| address(&***virtual_service)).collect();
+        let table = memory.table(&name, key, |memory, spare| http_proxy(cx, memory, spare));
+        routes.insert(name, table);
     }
     routes
+}
+
+/// The hosts of all ports. Hosts outside of every registry are routed on port 80, whether or not a service has it.
+fn http_proxy(cx: &Context<'_>, memory: &mut Memory, spare: Option<table::Table>) -> table::Table {
+    let mut drafts_of_all = Vec::new();
+    for egress in cx.egress.iter().filter(|egress| egress.port.is_none()) {
+        let ports = egress.services.values().flat_map(|service| &service.ports);
+        let mut ports: BTreeSet<u32> =
+            ports.filter(|port| port.protocol.is_routed_as_http()).map(|port| port.number).collect();
+        ports.insert(80);
+        for port in ports {
+            let drafts = OnPort::build(egress, port).drafts(cx, memory);
+            drafts_of_all.extend(drafts.into_iter().map(|draft| with_port(draft, port)));
+        }
+    }
+    // Here the port tells one service from another, so it takes part in the comparison.
+    let frame =
+        Frame { name: names::HTTP_PROXY_ROUTES, catch_all: catch_all(cx), ignore_port: false, origins: Vec::new() };
+    table::build(cx, frame, &drafts_of_all, spare)
 }
 
 /// Forwarding to the original destination needs one: a client that addresses the proxy itself has none, so its
 /// unknown hosts are answered 502 whatever the policy.
 fn catch_all(cx: &Context<'_>) -> CatchAll {
-    match (cx.scope.interception, cx.world.mesh().outbound_traffic_policy) {
-        (Interception::None, _) | (_, OutboundTrafficPolicy::RegistryOnly) => CatchAll::BlockAll,
-        (Interception::Redirect, OutboundTrafficPolicy::AllowAny) => CatchAll::AllowAny,
+    if cx.is_addressed() {
+        return CatchAll::BlockAll;
     }
+    match (cx.outbound_traffic_policy(), cx.egress_proxy()) {
+        (OutboundTrafficPolicy::RegistryOnly, _) => CatchAll::BlockAll,
+        (OutboundTrafficPolicy::AllowAny, Some(proxy)) => CatchAll::Forward(names::egress_proxy_cluster(proxy)),
+        (OutboundTrafficPolicy::AllowAny, None) => CatchAll::Forward(names::PASSTHROUGH_CLUSTER.to_owned()),
+        (OutboundTrafficPolicy::AllowAnyDynamicDns, _) => CatchAll::DynamicDns,
+    }
+}
+
+/// The routes of a listener of which nothing is known but that HTTP is spoken: those to unknown hosts.
+pub(crate) fn unknown_hosts(cx: &Context<'_>, name: &str) -> RouteConfiguration {
+    let frame = Frame { name, catch_all: catch_all(cx), ignore_port: true, origins: Vec::new() };
+    Arc::unwrap_or_clone(table::build(cx, frame, &[], None).resource.message)
 }
 
 /// Domains as clients of an HTTP proxy write them: with the port, and without it for port 80.
 fn with_port(draft: Draft, port: u32) -> Draft {
     let mut domains: Vec<String> = draft.domains.iter().map(|domain| format!("{domain}:{port}")).collect();
     if port == 80 {
-        domains.extend(draft.domains);
+        domains.extend(draft.domains.iter().cloned());
     }
-    Draft { domains, ..draft }
+    Draft { domains: Arc::new(domains), ..draft }
 }
 
-/// The virtual hosts of one port: those of VirtualServices first, then the services that none names.
-fn drafts(cx: &Context<'_>, port: u32) -> Vec<Draft> {
-    let services = Services::on(cx, port);
-    let candidates: Vec<&VirtualService> = cx
-        .world
-        .virtual_services(MESH, &cx.scope.namespace)
-        .filter(|virtual_service| port == 80 || services.any_overlap(virtual_service))
-        .collect();
-    let most_specific = MostSpecific::build(&candidates);
-    let mut drafts = Vec::new();
-    let mut routed: BTreeSet<&str> = BTreeSet::new();
-    for (index, virtual_service) in candidates.iter().enumerate() {
-        let listener = Listener::Sidecar { port };
-        let routes: Rc<[CompiledRoute]> = virtual_service::compile(cx, virtual_service, listener).into();
-        if routes.is_empty() {
-            continue;
-        }
-        let hosts = services.split(virtual_service, index, &most_specific);
-        // The well-known exception of port 80: there, hosts of no registry get a virtual host of their own.
-        if port != 80 && hosts.registered.is_empty() {
-            continue;
-        }
-        let draft = |host: &str, domains| Draft {
-            name: names::virtual_host(host, port),
-            domains,
-            routes: routes.clone(),
-            require_tls: false,
-            origins: vec![virtual_service.origin.clone()],
-        };
-        for host in hosts.unregistered {
-            drafts.push(draft(host, vec![host.to_owned()]));
-        }
-        for service in hosts.registered {
-            routed.insert(&service.host);
-            drafts.push(draft(&service.host, domains(cx, service)));
-        }
+/// What a route configuration of a port is made of.
+struct OnPort<'a> {
+    port: u32,
+    services: Services<'a>,
+    virtual_services: Vec<&'a VirtualService>,
+}
+
+impl<'a> OnPort<'a> {
+    /// The well-known exception of port 80: there, VirtualServices for hosts of no registry count too.
+    fn build(egress: &Egress<'a>, port: u32) -> OnPort<'a> {
+        let services = Services::on(egress, port);
+        let virtual_services = egress
+            .virtual_services
+            .iter()
+            .map(|virtual_service| &***virtual_service)
+            .filter(|virtual_service| port == 80 || services.any_overlap(virtual_service))
+            .collect();
+        OnPort { port, services, virtual_services }
     }
-    for service in services.by_host.values().filter(|service| !routed.contains(&*service.host)) {
-        drafts.push(Draft {
-            name: names::virtual_host(&service.host, port),
-            domains: domains(cx, service),
-            routes: Rc::new([default_route(cx, service, port)]),
-            require_tls: false,
-            origins: vec![service.origin.clone()],
-        });
+
+    /// What may differ between two compilations with the same services.
+    fn key(&self) -> Vec<usize> {
+        self.virtual_services.iter().map(|virtual_service| address(*virtual_service)).collect()
     }
-    drafts
+
+    /// The virtual hosts: those of VirtualServices first, then the services that none names.
+    fn drafts(&self, cx: &Context<'_>, memory: &mut Memory) -> Vec<Draft> {
+        let port = self.port;
+        let most_specific = MostSpecific::build(&self.virtual_services);
+        let mut drafts = Vec::new();
+        let mut routed: BTreeSet<&str> = BTreeSet::new();
+        for (index, virtual_service) in self.virtual_services.iter().enumerate() {
+            let routes = memory.routes(cx, virtual_service, Listener::Sidecar { port });
+            if routes.is_empty() {
+                continue;
+            }
+            let hosts = self.services.split(virtual_service, index, &most_specific);
+            if port != 80 && hosts.registered.is_empty() {
+                continue;
+            }
+            let draft = |host: &str, domains| Draft {
+                name: names::virtual_host(host, port),
+                domains,
+                routes: routes.clone(),
+                require_tls: false,
+                origins: vec![virtual_service.origin.clone()],
+            };
+            for host in hosts.unregistered {
+                drafts.push(draft(host, Arc::new(vec![host.to_owned()])));
+            }
+            for service in hosts.registered {
+                routed.insert(&service.host);
+                drafts.push(draft(&service.host, memory.domains(service, || domains(cx, service))));
+            }
+        }
+        for service in self.services.by_host.values().filter(|service| !routed.contains(&*service.host)) {
+            drafts.push(Draft {
+                name: names::virtual_host(&service.host, port),
+                domains: memory.domains(service, || domains(cx, service)),
+                routes: memory.default_routes(service, port, || default_route(cx, service, port)),
+                require_tls: false,
+                origins: vec![service.origin.clone()],
+            });
+        }
+        drafts
+    }
 }
 
 /// The services that a port's route configuration knows.
@@ -130,11 +190,11 @@ struct Hosts<'a> {
 }
 
 impl<'a> Services<'a> {
-    fn on(cx: &Context<'a>, port: u32) -> Services<'a> {
-        let by_host: BTreeMap<&str, &Service> = cx
-            .services()
-            .filter(|service| service.port(port).is_some_and(|port| port.protocol.is_routed_as_http()))
-            .map(|service| (&*service.host, service))
+    fn on(egress: &Egress<'a>, port: u32) -> Services<'a> {
+        let by_host: BTreeMap<&str, &Service> = egress
+            .services_on(port)
+            .filter(|(_, port)| port.protocol.is_routed_as_http())
+            .map(|(service, _)| (&*service.host, &**service))
             .collect();
         let wildcards = by_host.keys().copied().filter(|host| host::is_wildcard(host)).collect();
         Services { by_host, wildcards }

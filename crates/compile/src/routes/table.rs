@@ -1,16 +1,18 @@
 //! How do compiled routes become a route configuration? Virtual hosts with unique names and domains in a fixed
 //! order, and the origin of each.
 
-use std::collections::BTreeSet;
-use std::rc::Rc;
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use lateen_xds::envoy::config::route::v3::{
     DirectResponseAction, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route, route_action,
     route_match, virtual_host::TlsRequirementType,
 };
-use lateen_xds::{Origin, Part, Resource};
+use lateen_xds::{Origin, Part, Resource, Version};
 
+use crate::context::Context;
+use crate::hcm;
 use crate::message;
 use crate::names;
 
@@ -30,77 +32,146 @@ pub(crate) struct CompiledRoute {
 #[derive(Clone, Debug)]
 pub(crate) struct Draft {
     pub(crate) name: String,
-    pub(crate) domains: Vec<String>,
-    pub(crate) routes: Rc<[CompiledRoute]>,
+    pub(crate) domains: Arc<Vec<String>>,
+    pub(crate) routes: Arc<[CompiledRoute]>,
     pub(crate) require_tls: bool,
     pub(crate) origins: Vec<Arc<Origin>>,
 }
 
 /// What happens to requests that no virtual host names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum CatchAll {
     /// 404.
     None,
-    /// Forwarded to the original destination.
-    AllowAny,
+    /// Forwarded by a cluster: to the original destination, or to another proxy.
+    Forward(String),
+    /// Forwarded to the addresses of the name that the request gives.
+    DynamicDns,
     /// 502.
     BlockAll,
 }
 
+/// A route configuration, with what its virtual hosts were made from.
+#[derive(Clone, Debug)]
+pub(crate) struct Table {
+    pub(crate) resource: Resource<RouteConfiguration>,
+    /// In the order of the virtual hosts.
+    sources: Vec<Source>,
+}
+
+/// What a virtual host was made from, beyond its name and domains.
+#[derive(Clone, Debug)]
+struct Source {
+    routes: Arc<[CompiledRoute]>,
+    require_tls: bool,
+    /// Of the virtual host's content.
+    version: Version,
+}
+
+/// What a route configuration is besides its virtual hosts.
+pub(crate) struct Frame<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) catch_all: CatchAll,
+    /// Ports of hosts do not take part in the comparison with domains.
+    pub(crate) ignore_port: bool,
+    /// Who asks for the whole.
+    pub(crate) origins: Vec<Origin>,
+}
+
 /// Builds a route configuration. Of two virtual hosts with one name the first wins entirely; a domain stays with
 /// the first virtual host that has it (Envoy refuses duplicates), and one that is left without any is dropped.
-pub(crate) fn build(
-    name: &str,
-    drafts: Vec<Draft>,
-    catch_all: CatchAll,
-    ignore_port: bool,
-    whole: Vec<Origin>,
-) -> Resource<RouteConfiguration> {
-    let mut names_taken = BTreeSet::new();
-    let mut domains_taken = BTreeSet::new();
-    let mut kept = Vec::with_capacity(drafts.len());
-    for mut draft in drafts {
-        if !names_taken.insert(draft.name.clone()) {
-            continue;
-        }
-        draft.domains.retain(|domain| domains_taken.insert(domain.to_ascii_lowercase()));
-        if !draft.domains.is_empty() {
-            kept.push(draft);
-        }
-    }
-    kept.sort_by(|a, b| a.name.cmp(&b.name));
-    if !domains_taken.contains("*") {
-        kept.extend(catch_all.draft());
-    }
+///
+/// `spare` is an older form of the same route configuration: if nobody else holds it, its virtual hosts are used again
+/// where they are still right, for a large table is not copied because of one edit.
+pub(crate) fn build(cx: &Context<'_>, frame: Frame<'_>, drafts: &[Draft], spare: Option<Table>) -> Table {
+    let others = frame.catch_all.draft();
+    let kept = unique(drafts, others.as_ref());
+    let mut known = spare.map(Table::into_virtual_hosts).unwrap_or_default();
 
-    let mut origins: Vec<(Part, Origin)> = whole.into_iter().map(|origin| (Part::Whole, origin)).collect();
+    let mut origins: Vec<(Part, Origin)> = frame.origins.into_iter().map(|origin| (Part::Whole, origin)).collect();
+    let counts_attempts = !hcm::is_disabled(cx.world.mesh().proxy_headers.attempt_count.as_ref());
     let mut virtual_hosts = Vec::with_capacity(kept.len());
-    for (index, draft) in kept.into_iter().enumerate() {
+    let mut sources = Vec::with_capacity(kept.len());
+    for (index, (draft, domains)) in kept.into_iter().enumerate() {
         origins.extend(draft.origins.iter().map(|origin| (Part::VirtualHost(index), (**origin).clone())));
         for (route, compiled) in draft.routes.iter().enumerate() {
             if !compiled.origin.kind.is_empty() {
                 origins.push((Part::Route { virtual_host: index, route }, compiled.origin.clone()));
             }
         }
-        virtual_hosts.push(VirtualHost {
-            name: draft.name,
-            domains: draft.domains,
-            routes: draft.routes.iter().map(|compiled| compiled.route.clone()).collect(),
-            require_tls: if draft.require_tls { TlsRequirementType::All } else { TlsRequirementType::None }.into(),
-            include_request_attempt_count: true,
-            ..Default::default()
+        let reusable = known.remove(&draft.name).filter(|(virtual_host, source)| {
+            Arc::ptr_eq(&source.routes, &draft.routes)
+                && source.require_tls == draft.require_tls
+                && virtual_host.include_request_attempt_count == counts_attempts
+                && virtual_host.domains.iter().eq(domains.iter().copied())
         });
+        let (virtual_host, source) = reusable.unwrap_or_else(|| {
+            let virtual_host = VirtualHost {
+                name: draft.name.clone(),
+                domains: domains.into_iter().cloned().collect(),
+                routes: draft.routes.iter().map(|compiled| compiled.route.clone()).collect(),
+                require_tls: if draft.require_tls { TlsRequirementType::All } else { TlsRequirementType::None }.into(),
+                include_request_attempt_count: counts_attempts,
+                ..Default::default()
+            };
+            let version = Version::of(&virtual_host);
+            (virtual_host, Source { routes: draft.routes.clone(), require_tls: draft.require_tls, version })
+        });
+        virtual_hosts.push(virtual_host);
+        sources.push(source);
     }
-    let message = RouteConfiguration {
-        name: name.to_owned(),
-        virtual_hosts,
+    let mut message = RouteConfiguration {
+        name: frame.name.to_owned(),
         // A route to a cluster that does not exist answers 503 and leaves all other routes alone.
         validate_clusters: Some(false),
         max_direct_response_body_size_bytes: Some(MAX_DIRECT_RESPONSE_BODY),
-        ignore_port_in_host_matching: ignore_port,
+        ignore_port_in_host_matching: frame.ignore_port,
         ..Default::default()
     };
-    Resource::new(message, origins)
+    let version = Version::of_parts(&message, sources.iter().map(|source| source.version));
+    message.virtual_hosts = virtual_hosts;
+    Table { resource: Resource::with_version(message, version, origins), sources }
+}
+
+impl Table {
+    /// The virtual hosts by name, if nobody else holds them.
+    fn into_virtual_hosts(self) -> HashMap<String, (VirtualHost, Source)> {
+        let Ok(message) = Arc::try_unwrap(self.resource.message) else {
+            return HashMap::new();
+        };
+        let hosts = message.virtual_hosts.into_iter().zip(self.sources);
+        hosts.map(|(host, source)| (host.name.clone(), (host, source))).collect()
+    }
+}
+
+/// The virtual hosts that stay, each with the domains that are its own, sorted by name; the one for all other hosts comes
+/// last, unless another has taken `*`.
+fn unique<'a>(drafts: &'a [Draft], others: Option<&'a Draft>) -> Vec<(&'a Draft, Vec<&'a String>)> {
+    let mut names_taken = HashSet::with_capacity(drafts.len());
+    let mut domains_taken: HashSet<Cow<'_, str>> = HashSet::with_capacity(drafts.len() * 6);
+    let mut kept: Vec<(&Draft, Vec<&String>)> = Vec::with_capacity(drafts.len() + 1);
+    for draft in drafts {
+        if !names_taken.insert(draft.name.as_str()) {
+            continue;
+        }
+        let domains: Vec<&String> = draft.domains.iter().filter(|domain| domains_taken.insert(lower(domain))).collect();
+        if !domains.is_empty() {
+            kept.push((draft, domains));
+        }
+    }
+    kept.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+    if !domains_taken.contains("*") {
+        kept.extend(others.map(|draft| (draft, draft.domains.iter().collect())));
+    }
+    kept
+}
+
+fn lower(domain: &str) -> Cow<'_, str> {
+    if domain.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(domain.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(domain)
+    }
 }
 
 /// A match for every path.
@@ -110,19 +181,20 @@ pub(crate) fn every_path() -> RouteMatch {
 
 impl CatchAll {
     fn draft(self) -> Option<Draft> {
+        let forward = |cluster: String| {
+            route::Action::Route(RouteAction {
+                cluster_specifier: Some(route_action::ClusterSpecifier::Cluster(cluster)),
+                timeout: Some(prost_types::Duration::default()),
+                max_grpc_timeout: Some(prost_types::Duration::default()),
+                ..Default::default()
+            })
+        };
         let (name, action) = match self {
             CatchAll::None => return None,
-            CatchAll::AllowAny => (
-                names::ALLOW_ANY,
-                route::Action::Route(RouteAction {
-                    cluster_specifier: Some(route_action::ClusterSpecifier::Cluster(
-                        names::PASSTHROUGH_CLUSTER.to_owned(),
-                    )),
-                    timeout: Some(prost_types::Duration::default()),
-                    max_grpc_timeout: Some(prost_types::Duration::default()),
-                    ..Default::default()
-                }),
-            ),
+            CatchAll::Forward(cluster) => (names::ALLOW_ANY, forward(cluster)),
+            CatchAll::DynamicDns => {
+                (names::ALLOW_ANY_DYNAMIC_DNS, forward(names::ALLOW_ANY_DYNAMIC_DNS_CLUSTER.to_owned()))
+            }
             CatchAll::BlockAll => (
                 names::BLOCK_ALL,
                 route::Action::DirectResponse(DirectResponseAction { status: 502, ..Default::default() }),
@@ -140,8 +212,8 @@ impl CatchAll {
         };
         Some(Draft {
             name: name.to_owned(),
-            domains: vec!["*".to_owned()],
-            routes: Rc::new([route]),
+            domains: Arc::new(vec!["*".to_owned()]),
+            routes: Arc::new([route]),
             require_tls: false,
             origins: Vec::new(),
         })

@@ -27,6 +27,8 @@ pub(crate) enum Listener<'a> {
         port: u32,
         /// `namespace/name` of the Gateway.
         name: &'a str,
+        /// Requests come over TLS.
+        is_tls: bool,
     },
 }
 
@@ -43,6 +45,11 @@ impl Listener<'_> {
             Listener::Sidecar { .. } => MESH,
             Listener::Gateway { name, .. } => name,
         }
+    }
+
+    /// True when requests come over TLS that ends here.
+    pub(crate) fn is_tls(&self) -> bool {
+        matches!(self, Listener::Gateway { is_tls: true, .. })
     }
 
     pub(crate) fn role(&self) -> Role {
@@ -91,8 +98,10 @@ fn applies(
     request: &HttpMatchRequest,
     listener: Listener<'_>,
 ) -> bool {
-    // Claims are no headers: a match that asks for one cannot be decided without the JWT filter.
-    if request.headers.keys().chain(request.without_headers.keys()).any(|name| is_claim(name)) {
+    // Claims are no headers: what a token says is known at gateways alone.
+    let mut names = request.headers.keys().chain(request.without_headers.keys());
+    let has_place = |name: &String| listener.role() == Role::Gateway && matches::claim_path(name).is_some();
+    if names.any(|name| is_claim(name) && !has_place(name)) {
         return false;
     }
     if request.port.is_some_and(|port| port != 0 && port != listener.port()) {
@@ -113,12 +122,12 @@ fn applies(
 fn compile_rule(
     cx: &Context<'_>,
     virtual_service: &VirtualService,
-    rule: &Rule,
+    rule: &Rule<HttpRoute>,
     request: Option<(usize, &HttpMatchRequest)>,
     listener: Listener<'_>,
 ) -> Option<CompiledRoute> {
     let http: &HttpRoute = &rule.route;
-    let matcher = matches::compile(request.map(|(_, request)| request));
+    let matcher = matches::compile(request.map(|(_, request)| request), virtual_service.separates_paths);
     let action = actions::compile(cx, http, listener)?;
     let operation = operation(virtual_service, &action, &matcher, listener);
     let operations = headers::of_route(http);
@@ -183,7 +192,9 @@ fn operation(
     listener: Listener<'_>,
 ) -> String {
     let path = match &matcher.path_specifier {
-        Some(route_match::PathSpecifier::Prefix(prefix)) => format!("{prefix}*"),
+        Some(route_match::PathSpecifier::Prefix(prefix) | route_match::PathSpecifier::PathSeparatedPrefix(prefix)) => {
+            format!("{prefix}*")
+        }
         Some(route_match::PathSpecifier::Path(path)) => path.clone(),
         Some(route_match::PathSpecifier::SafeRegex(regex)) => regex.regex.clone(),
         _ => "/*".to_owned(),

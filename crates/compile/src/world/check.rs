@@ -1,22 +1,21 @@
 //! What is questionable about the objects together? References that lead nowhere, and what is asked for but not
 //! compiled yet.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod telemetry;
+
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use lateen_config::Gateway;
 use lateen_config::{Destination, HttpRoute, VirtualService};
 use lateen_config::{DestinationRule, LoadBalancerPolicy, LoadBalancerSettings, SimpleLb, TrafficPolicy};
-use lateen_config::{Diagnostic, Object};
+use lateen_config::{Diagnostic, Object, Spec};
 
-use super::World;
 use super::destination_rules::Client;
-use super::objects::Objects;
-use super::services::Service;
-use crate::access_log;
+use super::objects::{Objects, Typed};
+use super::services::NETWORK;
+use super::{Inputs, Section, World};
 use crate::host;
-use crate::mesh::AccessLogEncoding;
-use crate::protocol::Protocol;
+use crate::identity::address;
 use crate::routes::is_claim;
 
 /// A reference to something that does not exist: the code of Istio's analysis.
@@ -31,69 +30,120 @@ const NO_WEIGHT: &str = "LTN0103";
 /// A setting of the mesh that cannot be used.
 const MESH_SETTING: &str = "LTN0102";
 
-/// Looks at everything. The findings are in the order of kinds and, within one, of age.
-pub(crate) fn run(world: &World, objects: &Objects<'_>) -> Vec<Diagnostic> {
-    let mut hosts: BTreeMap<&str, &Service> = BTreeMap::new();
-    for service in &world.services {
-        hosts.entry(&service.host).or_insert(service);
-    }
-    let gateways = world.gateways.iter().map(|gateway| gateway.full_name()).collect();
-    let mut check = Check { world, hosts, gateways, findings: Vec::new() };
-    check.mesh();
-    for (object, spec) in &objects.virtual_services {
-        check.virtual_service(object, spec);
-    }
-    for (object, spec) in &objects.destination_rules {
-        check.destination_rule(object, spec);
-    }
-    for (object, spec) in &objects.gateways {
-        check.gateway(object, spec);
-    }
-    for (object, service) in &objects.services {
-        for (index, port) in service.ports.iter().enumerate() {
-            let protocol = Protocol::of_service_port(
-                port.protocol.as_deref().unwrap_or_default(),
-                port.name.as_deref().unwrap_or_default(),
-                port.app_protocol.as_deref(),
-                port.port,
-            );
-            check.service_port(object, index, port.port, protocol);
+/// What was found, and in which objects. Objects whose references cannot have changed are not looked at again.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Findings {
+    virtual_services: Arc<ByObject>,
+    destination_rules: Arc<ByObject>,
+    rest: Arc<[Diagnostic]>,
+}
+
+/// The objects of a kind in order, each with what was found in it.
+type ByObject = Vec<(Arc<Object>, Arc<[Diagnostic]>)>;
+
+impl Findings {
+    /// Looks at everything. The findings are in the order of kinds and, within one, of age.
+    pub(crate) fn collect(world: &World, previous: Option<&World>) -> (Findings, Vec<Diagnostic>) {
+        let gateways = world.gateways.iter().map(|gateway| gateway.full_name()).collect();
+        let mut check = Check { world, gateways, findings: Vec::new() };
+        check.mesh_telemetry();
+        let mut found = std::mem::take(&mut check.findings);
+        let inputs = &world.inputs;
+        let of_services = previous.filter(|previous| previous.shares_services(world));
+        let of_destinations =
+            of_services.filter(|previous| previous.shares_rules(world) && previous.shares_gateways(world));
+
+        let known = of_destinations.map(|previous| &previous.findings.virtual_services);
+        let objects = inputs.virtual_services.objects();
+        // Those that delegate depend on other VirtualServices too.
+        let lasts = |spec: &VirtualService| spec.http.iter().all(|http| http.delegate.is_none());
+        let virtual_services = by_object(&objects.virtual_services, known, lasts, |object, spec| {
+            check.virtual_service(object, spec);
+            std::mem::take(&mut check.findings)
+        });
+        let known = of_services.map(|previous| &previous.findings.destination_rules);
+        let same = |section: fn(&Inputs) -> &Section| {
+            of_services.is_some_and(|previous| section(inputs).is(section(&previous.inputs)))
+        };
+        let destination_rules = match known {
+            Some(known) if same(|inputs| &inputs.destination_rules) => known.clone(),
+            _ => {
+                let objects = inputs.destination_rules.objects();
+                let look = |object: &Arc<Object>, spec: &DestinationRule| {
+                    check.destination_rule(object, spec);
+                    std::mem::take(&mut check.findings)
+                };
+                by_object(&objects.destination_rules, known, |_| true, look)
+            }
+        };
+        for (_, findings) in virtual_services.iter().chain(&*destination_rules) {
+            found.extend(findings.iter().cloned());
         }
+        let same_rest = same(|inputs| &inputs.services)
+            && same(|inputs| &inputs.telemetries)
+            && same(|inputs| &inputs.endpoints)
+            && same(|inputs| &inputs.others);
+        let rest = match of_services {
+            Some(previous) if same_rest => previous.findings.rest.clone(),
+            _ => check.rest(inputs),
+        };
+        found.extend(rest.iter().cloned());
+        (Findings { virtual_services, destination_rules, rest }, found)
     }
-    for (object, entry) in &objects.service_entries {
-        for (index, port) in entry.ports.iter().enumerate() {
-            let protocol = port.protocol.as_deref().and_then(Protocol::parse).unwrap_or(Protocol::Auto);
-            check.service_port(object, index, port.number, protocol);
+}
+
+impl Check<'_> {
+    /// Looks at objects of which few say anything.
+    fn rest(&mut self, inputs: &Inputs) -> Arc<[Diagnostic]> {
+        let check = self;
+        for (object, _) in &inputs.services.objects().services {
+            check.service(object);
         }
+        for (object, spec) in &inputs.telemetries.objects().telemetries {
+            check.telemetry(object, spec);
+        }
+        // There may be many Pods, of which few say anything.
+        let told = inputs.endpoints.0.iter().filter(|object| telemetry::has_proxy_annotation(object));
+        for (object, _) in &Objects::build(told).pods {
+            check.proxy_annotation(object, "metadata.annotations", &object.metadata.annotations);
+        }
+        for object in &inputs.others.objects().others {
+            check.other(object);
+        }
+        std::mem::take(&mut check.findings).into()
     }
-    for object in &objects.others {
-        check.other(object);
-    }
-    check.findings
+}
+
+/// What is found in each object, or was known of it; `lasts` tells for which that may be.
+fn by_object<T>(
+    objects: &[Typed<'_, T>],
+    known: Option<&Arc<ByObject>>,
+    lasts: impl Fn(&T) -> bool,
+    mut look: impl FnMut(&Arc<Object>, &T) -> Vec<Diagnostic>,
+) -> Arc<ByObject> {
+    let none: Arc<[Diagnostic]> = Arc::new([]);
+    let known: HashMap<usize, &Arc<[Diagnostic]>> =
+        known.into_iter().flat_map(|known| &**known).map(|(object, found)| (address(&**object), found)).collect();
+    let found = objects.iter().map(|(object, spec)| {
+        let findings = match known.get(&address(&***object)) {
+            Some(found) if lasts(spec) => (*found).clone(),
+            _ => match look(object, spec) {
+                found if found.is_empty() => none.clone(),
+                found => found.into(),
+            },
+        };
+        ((*object).clone(), findings)
+    });
+    Arc::new(found.collect())
 }
 
 struct Check<'a> {
     world: &'a World,
-    hosts: BTreeMap<&'a str, &'a Service>,
     gateways: BTreeSet<String>,
     findings: Vec<Diagnostic>,
 }
 
 impl Check<'_> {
-    fn mesh(&mut self) {
-        let Some(log) = &self.world.mesh.access_log else {
-            return;
-        };
-        if let (AccessLogEncoding::Json, Some(format)) = (log.encoding, &log.format)
-            && access_log::parse_json_format(format).is_none()
-        {
-            let finding =
-                Diagnostic::warning(MESH_SETTING, "`accessLogFormat` is not a JSON object: Istio's default is used")
-                    .help("with `accessLogEncoding: JSON` the format is one JSON object of keys and operators");
-            self.findings.push(finding);
-        }
-    }
-
     fn virtual_service(&mut self, object: &Arc<Object>, spec: &VirtualService) {
         let namespace = &object.metadata.namespace;
         for (index, gateway) in spec.gateways.iter().enumerate() {
@@ -113,23 +163,41 @@ impl Check<'_> {
         for (index, http) in spec.http.iter().enumerate() {
             self.http_rule(object, &format!("spec.http[{index}]"), http);
         }
-        if !spec.tls.is_empty() {
-            self.not_compiled(object, "spec.tls", "`tls` routes are");
-        }
-        if !spec.tcp.is_empty() {
-            self.not_compiled(object, "spec.tcp", "`tcp` routes are");
+        let tls = spec.tls.iter().enumerate().map(|(index, rule)| (format!("spec.tls[{index}]"), &rule.route));
+        let tcp = spec.tcp.iter().enumerate().map(|(index, rule)| (format!("spec.tcp[{index}]"), &rule.route));
+        for (path, routes) in tls.chain(tcp) {
+            for (index, entry) in routes.iter().enumerate() {
+                if let Some(destination) = &entry.destination {
+                    self.destination(object, &format!("{path}.route[{index}].destination"), destination);
+                }
+            }
         }
     }
 
     fn http_rule(&mut self, object: &Arc<Object>, path: &str, http: &HttpRoute) {
-        if http.delegate.is_some() {
-            self.not_compiled(object, &format!("{path}.delegate"), "delegation is");
+        if let Some(delegate) = &http.delegate {
+            let namespace = delegate.namespace.as_deref().filter(|namespace| !namespace.is_empty());
+            let namespace = namespace.unwrap_or(&object.metadata.namespace);
+            let name = delegate.name.as_deref().unwrap_or_default();
+            let full_name = format!("{namespace}/{name}");
+            let all = self.world.all_virtual_services();
+            let names: Vec<String> = all.iter().map(|known| format!("{}/{}", known.namespace, known.name)).collect();
+            if !names.contains(&full_name) {
+                let known = host::closest(&full_name, names.iter().map(String::as_str));
+                let known = known.map(|known| format!("did you mean `{known}`?"));
+                self.missing(
+                    object,
+                    &format!("{path}.delegate"),
+                    format!("VirtualService `{full_name}` does not exist: the rule is left out"),
+                    "no VirtualService has this name",
+                    known,
+                );
+            }
         }
         for (index, request) in http.r#match.iter().enumerate() {
             for (field, headers) in [("headers", &request.headers), ("withoutHeaders", &request.without_headers)] {
                 if headers.keys().any(|name| is_claim(name)) {
-                    let path = format!("{path}.match[{index}].{field}");
-                    self.not_compiled(object, &path, "matching of JWT claims is");
+                    self.claims(object, &format!("{path}.match[{index}].{field}"));
                 }
             }
         }
@@ -152,11 +220,19 @@ impl Check<'_> {
         }
     }
 
+    /// Tokens are not read, so no request has claims, whatever its token says.
+    fn claims(&mut self, object: &Arc<Object>, path: &str) {
+        let message = "no request matches a claim: tokens are not read, for RequestAuthentication is not carried out";
+        let help = "at gateways a claim counts as absent, so `headers` never match and `withoutHeaders` always do; \
+                    sidecars leave the match out";
+        self.push(object, path, Diagnostic::warning(NOT_COMPILED, message).help(help));
+    }
+
     fn destination(&mut self, object: &Arc<Object>, path: &str, destination: &Destination) {
         let namespace = &object.metadata.namespace;
         let world = self.world;
         let name = host::resolve(&destination.host, namespace, &world.mesh.cluster_domain);
-        let Some(service) = self.hosts.get(&*name).copied() else {
+        let Some(service) = world.services_of(&name).next() else {
             self.unknown_host(object, &format!("{path}.host"), &destination.host, &name);
             return;
         };
@@ -203,9 +279,9 @@ impl Check<'_> {
     fn destination_rule(&mut self, object: &Arc<Object>, spec: &DestinationRule) {
         let name = host::resolve(&spec.host, &object.metadata.namespace, &self.world.mesh.cluster_domain);
         let known = if host::is_wildcard(&name) {
-            self.hosts.keys().any(|host| host::overlaps(&name, host))
+            self.world.hosts().any(|host| host::overlaps(&name, host))
         } else {
-            self.hosts.contains_key(&*name)
+            self.world.services_of(&name).next().is_some()
         };
         if !known {
             self.unknown_host(object, "spec.host", &spec.host, &name);
@@ -221,84 +297,54 @@ impl Check<'_> {
     }
 
     fn traffic_policy(&mut self, object: &Arc<Object>, path: &str, policy: &TrafficPolicy) {
-        let mut blocks = Vec::new();
-        if policy.tls.is_some() {
-            blocks.push((format!("{path}.tls"), "TLS to workloads is"));
-        }
-        if policy.tunnel.is_some() {
-            blocks.push((format!("{path}.tunnel"), "`tunnel` is"));
-        }
-        if policy.proxy_protocol.is_some() {
-            blocks.push((format!("{path}.proxyProtocol"), "`proxyProtocol` is"));
-        }
         let mut balancers: Vec<(String, Option<&LoadBalancerSettings>)> =
             vec![(format!("{path}.loadBalancer"), policy.load_balancer.as_ref())];
         for (index, port) in policy.port_level_settings.iter().enumerate() {
             let path = format!("{path}.portLevelSettings[{index}]");
-            if port.tls.is_some() {
-                blocks.push((format!("{path}.tls"), "TLS to workloads is"));
-            }
             balancers.push((format!("{path}.loadBalancer"), port.load_balancer.as_ref()));
         }
         for (path, settings) in balancers {
-            let Some(settings) = settings else { continue };
-            if settings.locality_lb_setting.is_some() {
-                blocks.push((format!("{path}.localityLbSetting"), "`localityLbSetting` is"));
-            }
-            if settings.zone_aware_lb_setting.is_some() {
-                blocks.push((format!("{path}.zoneAwareLbSetting"), "`zoneAwareLbSetting` is"));
-            }
-            if matches!(settings.policy, Some(LoadBalancerPolicy::Simple(SimpleLb::Passthrough))) {
-                blocks.push((format!("{path}.simple"), "`PASSTHROUGH` without redirected connections is"));
-            }
-        }
-        for (path, what) in blocks {
-            self.not_compiled(object, &path, what);
-        }
-    }
-
-    fn gateway(&mut self, object: &Arc<Object>, spec: &Gateway) {
-        for (index, server) in spec.servers.iter().enumerate() {
-            let protocol = Protocol::parse(&server.port.protocol);
-            if !protocol.is_some_and(Protocol::is_http) {
-                let what = format!("a server of protocol {} is", server.port.protocol);
-                self.not_compiled(object, &format!("spec.servers[{index}].port.protocol"), &what);
+            let by_name = settings.and_then(|settings| settings.policy.as_ref());
+            if matches!(by_name, Some(LoadBalancerPolicy::Simple(SimpleLb::Passthrough))) {
+                self.not_compiled(object, &format!("{path}.simple"), "`PASSTHROUGH` without redirected connections is");
             }
         }
     }
 
-    fn service_port(&mut self, object: &Arc<Object>, index: usize, number: u32, protocol: Protocol) {
-        if !protocol.is_routed_as_http() && protocol.has_clusters() {
-            let what = format!("a listener for port {number}, which does not speak HTTP, is");
-            self.not_compiled(object, &format!("spec.ports[{index}]"), &what);
+    /// A gateway between networks: workloads of another network would have to be reached through it.
+    fn service(&mut self, object: &Arc<Object>) {
+        if object.metadata.labels.contains_key(NETWORK) {
+            let finding = Diagnostic::warning(NOT_COMPILED, "gateways between networks are not compiled yet")
+                .help("workloads of every network are sent to at their own addresses");
+            self.push(object, &format!("metadata.labels.{NETWORK}"), finding);
         }
     }
 
-    /// Kinds of Istio that change traffic, other than those that are compiled.
+    /// Kinds that change traffic, other than those that are compiled.
     fn other(&mut self, object: &Arc<Object>) {
         use lateen_config::Kind;
-        if matches!(
-            object.kind,
-            Kind::EnvoyFilter
-                | Kind::Sidecar
-                | Kind::ProxyConfig
-                | Kind::PeerAuthentication
-                | Kind::RequestAuthentication
-                | Kind::AuthorizationPolicy
-                | Kind::Telemetry
-                | Kind::WasmPlugin
-        ) {
-            self.not_compiled(object, "", &format!("{} is", object.kind));
+        // Whoever relies on these has to know that nobody is kept out.
+        if matches!(object.kind, Kind::RequestAuthentication | Kind::AuthorizationPolicy | Kind::WasmPlugin) {
+            let message = format!("{} is not carried out: requests pass as if it were not there", object.kind);
+            self.push(object, "", Diagnostic::warning(NOT_COMPILED, message));
+        }
+        if let Spec::Deployment(deployment) = &object.spec {
+            let metadata = &deployment.template.metadata;
+            self.proxy_annotation(object, "spec.template.metadata.annotations", &metadata.annotations);
         }
     }
 
     fn unknown_host(&mut self, object: &Arc<Object>, path: &str, written: &str, name: &str) {
-        let help = match host::closest(name, self.hosts.keys().copied()) {
+        let help = match host::closest(name, self.world.hosts()) {
             Some(known) => Some(format!("did you mean `{}`?", self.short(known, object))),
             None if written.contains('.') && !host::is_wildcard(written) => {
                 // `reviews.prod` looks like a short name and is none.
                 let full = format!("{written}.svc.{}", self.world.mesh.cluster_domain);
-                self.hosts.contains_key(&*full).then(|| format!("names with a dot are not expanded: write `{full}`"))
+                self.world
+                    .services_of(&full)
+                    .next()
+                    .is_some()
+                    .then(|| format!("names with a dot are not expanded: write `{full}`"))
             }
             None => None,
         };

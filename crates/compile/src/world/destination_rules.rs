@@ -1,18 +1,22 @@
 //! Which DestinationRule holds for a service? Rules of the client's namespace come first, then those of the
 //! service's, then those of the root namespace; within a namespace the most specific host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use lateen_config::TrafficPolicy;
+use lateen_config::{LoadBalancerPolicy, LoadBalancerSettings, Object, TrafficPolicy};
 use lateen_xds::Origin;
 
+use super::objects::Typed;
 use super::services::includes;
 use super::visibility::Visibility;
+use super::{origin, origin_of_rule};
 use crate::host;
+use crate::identity::address;
+use crate::mesh::Mesh;
 
 /// A rule, possibly merged from several objects for one host.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct DestinationRule {
     /// Fully qualified host, lower-case; may be a wildcard.
     pub host: Arc<str>,
@@ -35,7 +39,7 @@ pub struct DestinationRule {
 }
 
 /// A named part of a host's endpoints.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Subset {
     /// Its name.
     pub name: Arc<str>,
@@ -48,6 +52,51 @@ pub struct Subset {
 }
 
 impl DestinationRule {
+    /// Resolves the names of an object. Of several subsets with one name the first stays.
+    fn build((object, spec): Typed<'_, lateen_config::DestinationRule>, mesh: &Mesh) -> DestinationRule {
+        let namespace = object.metadata.namespace.clone();
+        let workload_selector = spec.workload_selector.as_ref().map(|selector| selector.match_labels.clone());
+        let visibility = match workload_selector {
+            // A rule for chosen workloads is private by nature.
+            Some(_) => Visibility::build(&[".".to_owned()], &[], &namespace),
+            None => Visibility::build(&spec.export_to, &mesh.default_destination_rule_export_to, &namespace),
+        };
+        let mut subsets: Vec<Subset> = Vec::with_capacity(spec.subsets.len());
+        for (index, subset) in spec.subsets.iter().enumerate() {
+            if subsets.iter().all(|known| *known.name != *subset.name) {
+                subsets.push(Subset {
+                    name: subset.name.as_str().into(),
+                    labels: subset.labels.clone(),
+                    traffic_policy: subset.traffic_policy.clone(),
+                    origin: origin_of_rule(object, format!("subsets[{index}]"), subset.at),
+                });
+            }
+        }
+        DestinationRule {
+            host: host::resolve(&spec.host, &namespace, &mesh.cluster_domain),
+            name: object.metadata.name.clone(),
+            workload_selector,
+            visibility,
+            traffic_policy: spec.traffic_policy.clone(),
+            subsets,
+            origin: origin(object),
+            merged: Vec::new(),
+            namespace,
+        }
+    }
+
+    /// True when some policy of the rule chooses endpoints by hash.
+    fn has_consistent_hash(&self) -> bool {
+        let hashes = |settings: Option<&LoadBalancerSettings>| {
+            settings.is_some_and(|settings| matches!(settings.policy, Some(LoadBalancerPolicy::ConsistentHash(_))))
+        };
+        let of_subsets = self.subsets.iter().filter_map(|subset| subset.traffic_policy.as_ref());
+        self.traffic_policy.iter().chain(of_subsets).any(|policy| {
+            hashes(policy.load_balancer.as_ref())
+                || policy.port_level_settings.iter().any(|port| hashes(port.load_balancer.as_ref()))
+        })
+    }
+
     /// The subset with this name.
     pub fn subset(&self, name: &str) -> Option<&Subset> {
         self.subsets.iter().find(|subset| &*subset.name == name)
@@ -64,13 +113,16 @@ pub(crate) struct DestinationRules {
     /// Private rules of the root namespace: for clients there alone.
     root_local: Hosts,
     root_namespace: Arc<str>,
+    has_consistent_hash: bool,
+    /// All rules before they are merged, with their objects.
+    sources: Vec<(Arc<Object>, Arc<DestinationRule>)>,
 }
 
 /// The rules of one namespace by host.
 #[derive(Debug, Default)]
 struct Hosts {
-    exact: BTreeMap<Arc<str>, Vec<DestinationRule>>,
-    wildcard: BTreeMap<Arc<str>, Vec<DestinationRule>>,
+    exact: BTreeMap<Arc<str>, Vec<Arc<DestinationRule>>>,
+    wildcard: BTreeMap<Arc<str>, Vec<Arc<DestinationRule>>>,
 }
 
 /// Who asks for a rule.
@@ -81,21 +133,55 @@ pub(crate) struct Client<'a> {
 }
 
 impl DestinationRules {
-    /// Indexes rules that are sorted by precedence: those with a workload selector first, then oldest first.
-    pub(crate) fn build(rules: Vec<DestinationRule>, root_namespace: &Arc<str>) -> DestinationRules {
-        let mut index = DestinationRules { root_namespace: root_namespace.clone(), ..Default::default() };
+    /// Resolves and indexes objects that are sorted by age. Rules for some workloads come before those for all. One whose
+    /// object is the same as in `previous`, and that nothing is merged into, is the very same value.
+    pub(crate) fn build(
+        objects: &[Typed<'_, lateen_config::DestinationRule>],
+        mesh: &Mesh,
+        previous: Option<&DestinationRules>,
+    ) -> DestinationRules {
+        let known: HashMap<usize, &Arc<DestinationRule>> = previous
+            .into_iter()
+            .flat_map(|previous| &previous.sources)
+            .map(|(object, rule)| (address(&**object), rule))
+            .collect();
+        let sources: Vec<(Arc<Object>, Arc<DestinationRule>)> = objects
+            .iter()
+            .map(|(object, spec)| {
+                let rule = match known.get(&address(&***object)) {
+                    Some(rule) => (*rule).clone(),
+                    None => Arc::new(DestinationRule::build((object, spec), mesh)),
+                };
+                ((*object).clone(), rule)
+            })
+            .collect();
+        let mut rules: Vec<Arc<DestinationRule>> = sources.iter().map(|(_, rule)| rule.clone()).collect();
+        rules.sort_by_key(|rule| rule.workload_selector.is_none());
+        let mut index = DestinationRules { root_namespace: mesh.root_namespace.clone(), ..Default::default() };
         for rule in rules {
+            index.has_consistent_hash |= rule.has_consistent_hash();
             let namespace = rule.namespace.clone();
             if rule.visibility.includes(&namespace) {
                 index.local.entry(namespace.clone()).or_default().add(rule.clone());
             }
             if rule.visibility.leaves(&namespace) {
                 index.exported.entry(namespace).or_default().add(rule);
-            } else if namespace == *root_namespace && rule.visibility.is_private_to(&namespace) {
+            } else if namespace == mesh.root_namespace && rule.visibility.is_private_to(&namespace) {
                 index.root_local.add(rule);
             }
         }
+        index.sources = sources;
         index
+    }
+
+    /// All rules; one that is in several indexes comes more than once.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<DestinationRule>> {
+        self.local.values().chain(self.exported.values()).chain([&self.root_local]).flat_map(Hosts::all)
+    }
+
+    /// True when some rule chooses endpoints by hash.
+    pub(crate) fn has_consistent_hash(&self) -> bool {
+        self.has_consistent_hash
     }
 
     /// The rule for a service. Namespaces are asked in turn and never merged: the client's own rule, be it for a
@@ -105,7 +191,7 @@ impl DestinationRules {
         service: &str,
         service_namespace: &str,
         client: &Client<'_>,
-    ) -> Option<&DestinationRule> {
+    ) -> Option<&Arc<DestinationRule>> {
         let own = if *client.namespace == *self.root_namespace {
             Some(&self.root_local)
         } else {
@@ -120,7 +206,7 @@ impl DestinationRules {
 impl Hosts {
     /// Rules for the same host, selector and visibility are one rule: subsets with new names are added, and the
     /// first policy stays.
-    fn add(&mut self, rule: DestinationRule) {
+    fn add(&mut self, rule: Arc<DestinationRule>) {
         let by_host = if host::is_wildcard(&rule.host) { &mut self.wildcard } else { &mut self.exact };
         let rules = by_host.entry(rule.host.clone()).or_default();
         let same = rules
@@ -128,30 +214,35 @@ impl Hosts {
             .find(|known| known.workload_selector == rule.workload_selector && known.visibility == rule.visibility);
         match same {
             Some(known) => {
-                for subset in rule.subsets {
+                let known = Arc::make_mut(known);
+                for subset in &rule.subsets {
                     if known.subset(&subset.name).is_none() {
-                        known.subsets.push(subset);
+                        known.subsets.push(subset.clone());
                     }
                 }
                 if known.traffic_policy.is_none() {
-                    known.traffic_policy = rule.traffic_policy;
+                    known.traffic_policy = rule.traffic_policy.clone();
                 }
-                known.merged.push(rule.origin);
+                known.merged.push(rule.origin.clone());
             }
             None => rules.push(rule),
         }
     }
 
-    fn lookup(&self, service: &str, client: &Client<'_>) -> Option<&DestinationRule> {
+    fn all(&self) -> impl Iterator<Item = &Arc<DestinationRule>> {
+        self.exact.values().chain(self.wildcard.values()).flatten()
+    }
+
+    fn lookup(&self, service: &str, client: &Client<'_>) -> Option<&Arc<DestinationRule>> {
         select(self.most_specific(service)?, client)
     }
 
-    fn lookup_visible(&self, service: &str, client: &Client<'_>) -> Option<&DestinationRule> {
+    fn lookup_visible(&self, service: &str, client: &Client<'_>) -> Option<&Arc<DestinationRule>> {
         let rule = self.lookup(service, client)?;
         rule.visibility.includes(client.namespace).then_some(rule)
     }
 
-    fn most_specific(&self, service: &str) -> Option<&Vec<DestinationRule>> {
+    fn most_specific(&self, service: &str) -> Option<&Vec<Arc<DestinationRule>>> {
         self.exact.get(service).or_else(|| {
             self.wildcard
                 .iter()
@@ -163,7 +254,7 @@ impl Hosts {
 }
 
 /// Of the rules for one host: the first whose selector matches the client's workload, else the last without one.
-fn select<'a>(rules: &'a [DestinationRule], client: &Client<'_>) -> Option<&'a DestinationRule> {
+fn select<'a>(rules: &'a [Arc<DestinationRule>], client: &Client<'_>) -> Option<&'a Arc<DestinationRule>> {
     rules
         .iter()
         .find(|rule| match (&rule.workload_selector, client.labels) {

@@ -9,7 +9,9 @@ use lateen_config::{IntOrString, Object};
 use lateen_config::{Service as Spec, ServiceType};
 
 use super::objects::{Objects, Typed};
-use super::services::{Address, Discovery, Endpoint, Health, Locality, Registry, Service, ServicePort, Workload};
+use super::services::{
+    Address, Discovery, Endpoint, Health, Locality, Registry, Service, ServicePort, TrafficDistribution, Workload,
+};
 use super::visibility::Visibility;
 use super::workloads::{PortOf, Workloads};
 use crate::endpoints;
@@ -19,34 +21,30 @@ use crate::protocol::Protocol;
 /// Annotation that says who sees a Service.
 const EXPORT_TO: &str = "networking.istio.io/exportTo";
 
+/// Annotation, of a Service or its Namespace, that asks for near workloads.
+const DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
+
+/// Labels of a Service whose clients stay with their workload; their value names the cookie or header.
+const PERSISTENT_SESSION: [&str; 2] = ["istio.io/persistent-session", "istio.io/persistent-session-header"];
+
 /// Label that ties an EndpointSlice to its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
-/// The Services of Kubernetes, with endpoints.
-pub(crate) fn build(objects: &Objects<'_>, workloads: &Workloads, mesh: &Mesh) -> Vec<Service> {
-    let mut slices: BTreeMap<(&str, &str), Vec<Typed<'_, EndpointSlice>>> = BTreeMap::new();
-    for (object, slice) in &objects.endpoint_slices {
-        if let Some(service) = object.metadata.labels.get(SERVICE_NAME) {
-            let key = (&*object.metadata.namespace, service.as_str());
-            slices.entry(key).or_default().push((object, slice));
-        }
-    }
-    let lists: BTreeMap<(&str, &str), Typed<'_, Endpoints>> = objects
-        .endpoints
+/// The Services of Kubernetes.
+pub(crate) fn build(objects: &Objects<'_>, mesh: &Mesh) -> Vec<Service> {
+    let distributions: BTreeMap<&str, TrafficDistribution> = objects
+        .namespaces
         .iter()
-        .map(|(object, list)| ((&*object.metadata.namespace, &*object.metadata.name), (*object, *list)))
+        .filter_map(|object| {
+            Some((&*object.metadata.name, distribution(object.metadata.annotations.get(DISTRIBUTION)?)?))
+        })
         .collect();
     objects
         .services
         .iter()
         .map(|(object, spec)| {
-            let key = (&*object.metadata.namespace, &*object.metadata.name);
-            let source = match (slices.get(&key), lists.get(&key)) {
-                (Some(slices), _) => Source::Slices(slices),
-                (None, Some(list)) => Source::List(*list),
-                (None, None) => Source::Pods,
-            };
-            build_service(object, spec, source, workloads, mesh)
+            let of_namespace = distributions.get(&*object.metadata.namespace).copied();
+            build_service(object, spec, of_namespace, mesh)
         })
         .collect()
 }
@@ -60,22 +58,18 @@ pub(crate) fn resolve_aliases(services: &mut [Service]) {
     }
 }
 
-/// Who tells the endpoints of a service.
-#[derive(Clone, Copy)]
-enum Source<'a> {
-    Slices(&'a [Typed<'a, EndpointSlice>]),
-    List(Typed<'a, Endpoints>),
-    Pods,
+fn distribution(text: &str) -> Option<TrafficDistribution> {
+    match text {
+        "PreferClose" | "PreferSameZone" => Some(TrafficDistribution::PreferClose),
+        "PreferSameNode" => Some(TrafficDistribution::PreferSameNode),
+        _ => None,
+    }
 }
 
-fn build_service(object: &Arc<Object>, spec: &Spec, source: Source<'_>, workloads: &Workloads, mesh: &Mesh) -> Service {
+fn build_service(object: &Arc<Object>, spec: &Spec, of_namespace: Option<TrafficDistribution>, mesh: &Mesh) -> Service {
     let metadata = &object.metadata;
     let namespace: Arc<str> = metadata.namespace.clone();
-    let origin = super::origin(object);
-    let external_name = match spec.r#type {
-        ServiceType::ExternalName => spec.external_name.as_deref().filter(|name| !name.is_empty()),
-        _ => None,
-    };
+    let external_name = external_name(spec);
     let export_to: Vec<String> = metadata
         .annotations
         .get(EXPORT_TO)
@@ -89,56 +83,25 @@ fn build_service(object: &Arc<Object>, spec: &Spec, source: Source<'_>, workload
             addresses.push(address.as_str().into());
         }
     }
-    let ports = spec
-        .ports
-        .iter()
-        .map(|port| {
-            let name = port.name.as_deref().unwrap_or_default();
-            let wanted = PortOf { name, number: port.port, target: port.target_port.as_ref() };
-            let mut found: BTreeMap<Address, Endpoint> = BTreeMap::new();
-            let mut add = |endpoint: Endpoint| {
-                found.entry(endpoint.address.clone()).or_insert(endpoint);
-            };
-            if let Some(name) = external_name {
-                add(endpoints::of_host(name, port.port, &origin));
-            } else {
-                match source {
-                    Source::Slices(slices) => of_slices(slices, name, workloads).into_iter().for_each(&mut add),
-                    Source::List(list) => of_list(list, name, workloads).into_iter().for_each(&mut add),
-                    Source::Pods => workloads
-                        .select(&namespace, &spec.selector)
-                        .filter(|instance| instance.is_pod)
-                        .filter_map(|instance| instance.endpoint(wanted))
-                        .for_each(&mut add),
-                }
-                workloads
-                    .select(&namespace, &spec.selector)
-                    .filter(|instance| !instance.is_pod)
-                    .filter_map(|instance| instance.endpoint(wanted))
-                    .for_each(&mut add);
-            }
-            let mut endpoints: Vec<Endpoint> = found.into_values().collect();
-            if spec.publish_not_ready_addresses {
-                endpoints.iter_mut().for_each(|endpoint| endpoint.health = Health::Healthy);
-            }
-            ServicePort {
-                number: port.port,
-                name: name.into(),
-                protocol: Protocol::of_service_port(
-                    port.protocol.as_deref().unwrap_or_default(),
-                    name,
-                    port.app_protocol.as_deref(),
-                    port.port,
-                ),
-                target: match &port.target_port {
-                    None => Some(port.port),
-                    Some(IntOrString::Int(number)) => u32::try_from(*number).ok(),
-                    Some(IntOrString::String(_)) => None,
-                },
-                endpoints,
-            }
-        })
-        .collect();
+    let ports = spec.ports.iter().enumerate().map(|(index, port)| {
+        let name = port.name.as_deref().unwrap_or_default();
+        ServicePort {
+            number: port.port,
+            name: name.into(),
+            protocol: Protocol::of_service_port(
+                port.protocol.as_deref().unwrap_or_default(),
+                name,
+                port.app_protocol.as_deref(),
+                port.port,
+            ),
+            target: match &port.target_port {
+                None => Some(port.port),
+                Some(IntOrString::Int(number)) => u32::try_from(*number).ok(),
+                Some(IntOrString::String(_)) => None,
+            },
+            index,
+        }
+    });
     Service {
         host: crate::host::lower(&format!("{}.{namespace}.svc.{}", metadata.name, mesh.cluster_domain)),
         name: metadata.name.clone(),
@@ -149,20 +112,108 @@ fn build_service(object: &Arc<Object>, spec: &Spec, source: Source<'_>, workload
             None if spec.is_headless() => Discovery::Headless,
             None => Discovery::Endpoints,
         },
-        external: false,
+        // Another name for a host that nothing else in the mesh knows.
+        external: external_name.is_some(),
         alias_of: external_name.map(crate::host::lower),
-        ports,
+        ports: ports.collect(),
         visibility: Visibility::build(&export_to, &mesh.default_service_export_to, &namespace),
         selector: spec.selector.clone(),
         labels: metadata.labels.clone(),
         created: metadata.creation_timestamp,
-        origin,
+        subject_alt_names: Vec::new(),
+        distribution: metadata
+            .annotations
+            .get(DISTRIBUTION)
+            .or(spec.traffic_distribution.as_ref())
+            .and_then(|text| distribution(text))
+            .or(of_namespace),
+        is_node_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
+        origin: super::origin(object),
+        sources: vec![object.clone()],
+        index: 0,
         namespace,
     }
 }
 
-/// A slice's port is joined with the service's by name. Its endpoints are Pods if it says so, and need not be.
-fn of_slices(slices: &[Typed<'_, EndpointSlice>], port_name: &str, workloads: &Workloads) -> Vec<Endpoint> {
+/// The host that a Service of type `ExternalName` is another name for.
+fn external_name(spec: &Spec) -> Option<&str> {
+    match spec.r#type {
+        ServiceType::ExternalName => spec.external_name.as_deref().filter(|name| !name.is_empty()),
+        _ => None,
+    }
+}
+
+/// Who tells the endpoints of Services: EndpointSlices, else Endpoints, else the Pods that a Service selects. The
+/// WorkloadEntries that it selects are always among them.
+pub(crate) struct Sources<'a> {
+    slices: BTreeMap<(&'a str, &'a str), Vec<Typed<'a, EndpointSlice>>>,
+    lists: BTreeMap<(&'a str, &'a str), Typed<'a, Endpoints>>,
+    workloads: &'a Workloads,
+}
+
+impl<'a> Sources<'a> {
+    /// Indexes what tells endpoints by the Service that it is for.
+    pub(crate) fn build(objects: &Objects<'a>, workloads: &'a Workloads) -> Sources<'a> {
+        let mut slices: BTreeMap<(&str, &str), Vec<Typed<'a, EndpointSlice>>> = BTreeMap::new();
+        for (object, slice) in &objects.endpoint_slices {
+            if let Some(service) = object.metadata.labels.get(SERVICE_NAME) {
+                let key = (&*object.metadata.namespace, service.as_str());
+                slices.entry(key).or_default().push((object, slice));
+            }
+        }
+        let lists = objects
+            .endpoints
+            .iter()
+            .map(|(object, list)| ((&*object.metadata.namespace, &*object.metadata.name), (*object, *list)))
+            .collect();
+        Sources { slices, lists, workloads }
+    }
+
+    /// The endpoints of a port of the Service that an object declares, in order of address.
+    pub(crate) fn endpoints(&self, object: &Arc<Object>, spec: &Spec, port: &ServicePort) -> Vec<Endpoint> {
+        let namespace = &object.metadata.namespace;
+        let declared = spec.ports.get(port.index);
+        let wanted = PortOf {
+            name: &port.name,
+            number: port.number,
+            target: declared.and_then(|declared| declared.target_port.as_ref()),
+        };
+        let mut found: BTreeMap<Address, Endpoint> = BTreeMap::new();
+        let mut add = |endpoint: Endpoint| {
+            found.entry(endpoint.address.clone()).or_insert(endpoint);
+        };
+        if let Some(name) = external_name(spec) {
+            add(endpoints::of_host(name, port.number, &super::origin(object)));
+        } else {
+            let key = (&**namespace, &*object.metadata.name);
+            if let Some(slices) = self.slices.get(&key) {
+                let persistent = PERSISTENT_SESSION.iter().any(|label| object.metadata.labels.contains_key(*label));
+                of_slices(slices, &port.name, persistent, self.workloads).into_iter().for_each(&mut add);
+            } else if let Some(list) = self.lists.get(&key) {
+                of_list(*list, &port.name, self.workloads).into_iter().for_each(&mut add);
+            } else {
+                let pods = self.workloads.select(namespace, &spec.selector).filter(|instance| instance.is_pod);
+                pods.filter_map(|instance| instance.endpoint(wanted)).for_each(&mut add);
+            }
+            let entries = self.workloads.select(namespace, &spec.selector).filter(|instance| !instance.is_pod);
+            entries.filter_map(|instance| instance.endpoint(wanted)).for_each(&mut add);
+        }
+        let mut endpoints: Vec<Endpoint> = found.into_values().collect();
+        if spec.publish_not_ready_addresses {
+            endpoints.iter_mut().for_each(|endpoint| endpoint.health = Health::Healthy);
+        }
+        endpoints
+    }
+}
+
+/// A slice's port is joined with the service's by name. Its endpoints are Pods if it says so, and need not be. With
+/// persistent sessions those that go away are kept for the sessions that they have.
+fn of_slices(
+    slices: &[Typed<'_, EndpointSlice>],
+    port_name: &str,
+    persistent: bool,
+    workloads: &Workloads,
+) -> Vec<Endpoint> {
     let mut endpoints = Vec::new();
     for (object, slice) in slices {
         if slice.address_type == AddressType::Fqdn {
@@ -176,8 +227,10 @@ fn of_slices(slices: &[Typed<'_, EndpointSlice>], port_name: &str, workloads: &W
             let conditions = endpoint.conditions.as_ref();
             let ready = conditions.and_then(|conditions| conditions.ready).unwrap_or(true);
             let terminating = conditions.and_then(|conditions| conditions.terminating);
+            let serving = conditions.and_then(|conditions| conditions.serving).unwrap_or(true);
             let health = match (ready, terminating) {
                 (true, _) => Health::Healthy,
+                (false, None | Some(true)) if persistent && serving => Health::Draining,
                 (false, Some(false)) => Health::Unhealthy,
                 // Not ready and not said to stay: it is on its way out, and never sent.
                 (false, _) => continue,
@@ -239,6 +292,7 @@ fn bare(object: &Arc<Object>, address: &str, port: u32, health: Health, locality
         locality,
         weight: 1,
         health,
+        has_mesh_tls: false,
         workload: Arc::new(Workload { namespace: object.metadata.namespace.clone(), ..Workload::default() }),
         origin: super::origin(object),
     }

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use lateen_config::Object;
 use lateen_xds::Origin;
 
 use super::visibility::Visibility;
 use crate::protocol::Protocol;
 
-/// A host that requests can be sent to.
+/// A host that requests can be sent to. Who answers for it is told by [`World::endpoints`](super::World::endpoints).
 #[derive(Clone, Debug)]
 pub struct Service {
     /// Fully qualified host, lower-case; may be a wildcard (ServiceEntry).
@@ -39,8 +40,27 @@ pub struct Service {
     pub labels: BTreeMap<String, String>,
     /// Creation time of the object in seconds since 1970; `None` for objects from files, which count as oldest.
     pub created: Option<i64>,
+    /// Names of which the certificates of its workloads have to have one (`subjectAltNames` of a ServiceEntry).
+    pub subject_alt_names: Vec<String>,
+    /// Preference for near workloads that the service itself asks for.
+    pub distribution: Option<TrafficDistribution>,
+    /// Only workloads of the client's own node are used (`internalTrafficPolicy: Local`).
+    pub is_node_local: bool,
     /// The object that declares it.
     pub origin: Arc<Origin>,
+    /// The objects that declare it, the first of which is `origin`: several ServiceEntries may share a host.
+    pub(crate) sources: Vec<Arc<Object>>,
+    /// Place in the list of all services.
+    pub(crate) index: usize,
+}
+
+/// Preference for near workloads that a Service asks for (`trafficDistribution`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrafficDistribution {
+    /// Of the same network, region and zone, in this order.
+    PreferClose,
+    /// Of the same node, then as `PreferClose`.
+    PreferSameNode,
 }
 
 /// Which kind of object declares a service.
@@ -63,11 +83,13 @@ pub enum Discovery {
     Dns,
     /// One name, of which the first address counts.
     DnsRoundRobin,
+    /// The name that each request asks for, resolved for it.
+    DynamicDns,
     /// Wherever the client wanted to go.
     OriginalDestination,
 }
 
-/// A port of a service with the endpoints behind it.
+/// A port of a service.
 #[derive(Clone, Debug)]
 pub struct ServicePort {
     /// Number that clients use.
@@ -78,8 +100,8 @@ pub struct ServicePort {
     pub protocol: Protocol,
     /// Port of the workloads, when it is one number for all of them.
     pub target: Option<u32>,
-    /// Workloads behind it, in order of address.
-    pub endpoints: Vec<Endpoint>,
+    /// Place among the ports of its service.
+    pub(crate) index: usize,
 }
 
 /// One workload behind a port of a service.
@@ -95,6 +117,8 @@ pub struct Endpoint {
     pub weight: u32,
     /// Whether requests may be sent to it.
     pub health: Health,
+    /// It takes mutual TLS of the mesh, unless a policy turns that off.
+    pub has_mesh_tls: bool,
     /// What telemetry calls it.
     pub workload: Arc<Workload>,
     /// The object that names it.
@@ -164,6 +188,12 @@ pub struct Workload {
     pub canonical_name: Arc<str>,
     /// Canonical revision; empty for `latest`.
     pub canonical_revision: Arc<str>,
+    /// Service account that its certificate names; empty when it has none.
+    pub service_account: Arc<str>,
+    /// Kubernetes node that it runs on; empty when unknown.
+    pub node: Arc<str>,
+    /// Network of its address; empty for the default one.
+    pub network: Arc<str>,
 }
 
 impl fmt::Display for Workload {
@@ -173,7 +203,7 @@ impl fmt::Display for Workload {
 }
 
 /// Name that Istio gives to the one cluster of a mesh when it is not configured.
-const CLUSTER_ID: &str = "Kubernetes";
+pub(crate) const CLUSTER_ID: &str = "Kubernetes";
 
 impl Workload {
     /// A workload whose canonical name and revision come from its labels, by Istio's order of preference.
@@ -188,14 +218,24 @@ impl Workload {
             namespace: namespace.clone(),
             canonical_name: canonical_name.into(),
             canonical_revision: canonical_revision.into(),
+            network: labels.get(NETWORK).map(String::as_str).unwrap_or_default().into(),
+            ..Workload::default()
         }
     }
 }
+
+/// Label that names the network of a workload.
+pub(crate) const NETWORK: &str = "topology.istio.io/network";
 
 impl Service {
     /// The port with this number.
     pub fn port(&self, number: u32) -> Option<&ServicePort> {
         self.ports.iter().find(|port| port.number == number)
+    }
+
+    /// The port with this name.
+    pub(crate) fn port_named(&self, name: &str) -> Option<&ServicePort> {
+        self.ports.iter().find(|port| &*port.name == name)
     }
 
     /// True for a Kubernetes Service without a virtual address, whose workloads have names of their own.

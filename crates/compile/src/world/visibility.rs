@@ -25,6 +25,11 @@ impl Visibility {
         }
     }
 
+    /// For every namespace.
+    pub(crate) fn everywhere() -> Visibility {
+        Visibility { everywhere: true, namespaces: BTreeSet::new() }
+    }
+
     /// True when objects and proxies of `namespace` see it.
     pub fn includes(&self, namespace: &str) -> bool {
         self.everywhere || self.namespaces.contains(namespace)

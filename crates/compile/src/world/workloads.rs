@@ -11,6 +11,12 @@ use lateen_xds::Origin;
 use super::objects::Objects;
 use super::services::{Address, Endpoint, Health, Locality, Workload, includes};
 
+/// Label that says whether a workload takes mutual TLS of the mesh; Istio's injector writes it.
+pub(crate) const TLS_MODE: &str = "security.istio.io/tlsMode";
+
+/// Its value for workloads that do.
+const MESH_TLS: &str = "istio";
+
 /// A Pod or WorkloadEntry that has an address.
 #[derive(Debug)]
 pub(crate) struct Instance {
@@ -20,6 +26,7 @@ pub(crate) struct Instance {
     pub(crate) labels: Arc<BTreeMap<String, String>>,
     pub(crate) is_pod: bool,
     pub(crate) health: Health,
+    has_mesh_tls: bool,
     /// Named ports: of the containers, or those that a WorkloadEntry gives to ports of services.
     ports: BTreeMap<String, u32>,
     locality: Locality,
@@ -151,6 +158,7 @@ impl Instance {
             locality: self.locality.clone(),
             weight: self.weight,
             health: self.health,
+            has_mesh_tls: self.has_mesh_tls,
             workload: self.workload.clone(),
             origin: self.origin.clone(),
         }
@@ -185,15 +193,26 @@ pub(crate) fn of_inline_entry(
             labels.entry(key.clone()).or_insert_with(|| value.clone());
         }
     }
+    let text = |text: &Option<String>| text.as_deref().unwrap_or_default().into();
+    let mut workload = Workload::build(name, &namespace, &labels);
+    workload.service_account = text(&entry.service_account);
+    if let Some(network) = entry.network.as_deref().filter(|network| !network.is_empty()) {
+        workload.network = network.into();
+    }
     Some(Instance {
         name: name.into(),
         address: address.into(),
         is_pod: false,
         health: Health::Healthy,
+        // A workload with an account has a certificate, unless its labels say that it takes no mutual TLS.
+        has_mesh_tls: match labels.get(TLS_MODE) {
+            Some(mode) => mode == MESH_TLS,
+            None => !workload.service_account.is_empty(),
+        },
         ports: entry.ports.clone(),
         locality: entry.locality.as_deref().map(Locality::parse).unwrap_or_default(),
         weight: entry.weight.filter(|weight| *weight > 0).unwrap_or(1),
-        workload: Arc::new(Workload::build(name, &namespace, &labels)),
+        workload: Arc::new(workload),
         labels: Arc::new(labels),
         origin,
         namespace,
@@ -213,6 +232,13 @@ fn of_pod(object: &Arc<Object>, pod: &Pod, nodes: &BTreeMap<&str, Locality>) -> 
         .map(|text| Locality::parse(text))
         .or_else(|| nodes.get(pod.spec.node_name.as_deref()?).cloned());
     let namespace: Arc<str> = object.metadata.namespace.clone();
+    let text = |text: &Option<String>| text.as_deref().unwrap_or_default().into();
+    let mut workload = Workload::build(workload_name(object), &namespace, labels);
+    workload.service_account = match &pod.spec.service_account_name {
+        Some(account) if !account.is_empty() => account.as_str().into(),
+        _ => text(&pod.spec.service_account),
+    };
+    workload.node = text(&pod.spec.node_name);
     let ports = pod.spec.containers.iter().flat_map(|container| &container.ports);
     Some(Instance {
         name: object.metadata.name.clone(),
@@ -222,7 +248,8 @@ fn of_pod(object: &Arc<Object>, pod: &Pod, nodes: &BTreeMap<&str, Locality>) -> 
         ports: ports.filter_map(|port| Some((port.name.clone()?, port.container_port))).collect(),
         locality: locality.unwrap_or_default(),
         weight: 1,
-        workload: Arc::new(Workload::build(workload_name(object), &namespace, labels)),
+        has_mesh_tls: labels.get(TLS_MODE).is_some_and(|mode| mode == MESH_TLS),
+        workload: Arc::new(workload),
         labels: Arc::new(labels.clone()),
         origin: super::origin(object),
         namespace,

@@ -1,12 +1,14 @@
 //! What do the tests of this crate share? Worlds from YAML text, and short texts that say what was compiled.
-#![allow(dead_code, clippy::unwrap_used)]
+#![allow(dead_code, clippy::unwrap_used, clippy::print_stderr)]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::process::Command;
 
 use lateen_compile::{Mesh, Scope, World, compile};
 use lateen_config::SourceFile;
 use lateen_xds::XdsSet;
+use lateen_xds::bootstrap::{BootstrapOptions, static_bootstrap};
 use lateen_xds::envoy::config::cluster::v3::Cluster;
 use lateen_xds::envoy::config::route::v3::{
     Route, RouteConfiguration, VirtualHost, header_matcher, query_parameter_matcher, route, route_action, route_match,
@@ -196,4 +198,44 @@ fn string(matcher: &StringMatcher) -> String {
 
 fn short(cluster: &str) -> String {
     cluster.replace(".default.svc.cluster.local", "").replace("outbound|", "")
+}
+
+/// Path of an Envoy binary, if there is one.
+fn envoy() -> Option<String> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/install-envoy");
+    let output = Command::new(script).arg("--if-present").output().ok()?;
+    let path = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    (output.status.success() && !path.is_empty()).then_some(path)
+}
+
+/// Has real Envoy, if there is one, look at a configuration as a whole.
+pub(crate) fn envoy_accepts(name: &str, set: &XdsSet) {
+    if let Some(refusal) = envoy_refuses(name, set) {
+        panic!("{refusal}");
+    }
+}
+
+/// Why real Envoy refuses a configuration; `None` when it does not, or is not here.
+pub(crate) fn envoy_refuses(name: &str, set: &XdsSet) -> Option<String> {
+    let bootstrap = static_bootstrap(set, &BootstrapOptions::default()).unwrap();
+    let Some(envoy) = envoy() else {
+        eprintln!("no Envoy here: run scripts/install-envoy to have `{name}` checked by it");
+        return None;
+    };
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let file = folder.join(format!("{name}.json"));
+    std::fs::write(&file, serde_json::to_vec_pretty(&bootstrap).unwrap()).unwrap();
+    let output = Command::new(envoy)
+        .args(["--mode", "validate", "--log-level", "error", "--concurrency", "1", "--disable-hot-restart", "-c"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    (!output.status.success()).then(|| {
+        format!(
+            "Envoy refuses {}:\n{}{}",
+            file.display(),
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        )
+    })
 }

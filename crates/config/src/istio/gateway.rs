@@ -31,8 +31,8 @@ message! {
 
     /// A port that is listened on.
     pub struct Port {
-        /// Number.
-        number: u32,
+        /// Number; 0 for a unix domain socket.
+        number: u32 = 0,
         /// What is spoken on it, for example `HTTP`; upper and lower case are equal.
         protocol: String,
         /// Name, unique in the Gateway.

@@ -57,6 +57,8 @@ message! {
         cors_policy: Option<CorsPolicy>,
         /// What to change in the headers.
         headers: Option<Headers>,
+        /// Not looked at: connections can always be upgraded. Istio no longer has it.
+        websocket_upgrade: Option<bool>,
     }
 
     /// A VirtualService that another hands requests to.

@@ -7,7 +7,7 @@ use super::{At, Rules, tls, values};
 use crate::istio::gateway::{Gateway, Port, Server, ServerTlsMode};
 
 pub(super) fn check(rules: &mut Rules<'_>, at: At<'_>, spec: &Gateway) {
-    let name = rules.object.metadata.name.clone();
+    let name = rules.metadata.name.clone();
     if !is_label(&name) {
         let at = At::ROOT.key("metadata");
         rules.error(at.key("name"), format!("`{name}` is no name of a Gateway"), "letters, digits and dashes, no dots");
@@ -39,6 +39,10 @@ fn check_server(rules: &mut Rules<'_>, at: At<'_>, server: &Server) {
     port(rules, at.key("port"), &server.port, bind.starts_with("unix://"));
     if !bind.is_empty() {
         check_bind(rules, at.key("bind"), bind, server.port.number);
+    }
+    if server.default_endpoint.as_deref().is_some_and(|endpoint| !endpoint.is_empty()) {
+        let message = format!("`{at}.defaultEndpoint` has no effect: Istio does not look at it");
+        rules.warning(at.key("defaultEndpoint"), message, "route with a VirtualService");
     }
     let protocol = server.port.protocol.as_str();
     let at = at.key("tls");

@@ -43,6 +43,10 @@ pub(super) fn check(rules: &mut Rules<'_>, at: At<'_>, route: &HttpRoute, bindin
         cors(rules, at.key("corsPolicy"), policy);
     }
     values::duration(rules, at.key("timeout"), route.timeout);
+    if route.websocket_upgrade.is_some() {
+        let message = format!("`{at}.websocketUpgrade` has no effect: connections can always be upgraded");
+        rules.warning(at.key("websocketUpgrade"), message, "remove it");
+    }
 }
 
 /// What happens to a request: exactly one thing.
@@ -384,7 +388,7 @@ fn check_rewrite(rules: &mut Rules<'_>, at: At<'_>, rewrite: &HttpRewrite) {
     }
 }
 
-fn retries(rules: &mut Rules<'_>, at: At<'_>, policy: &HttpRetry) {
+pub(super) fn retries(rules: &mut Rules<'_>, at: At<'_>, policy: &HttpRetry) {
     if policy.attempts < 0 {
         let message = format!("`{at}.attempts` must not be below zero");
         rules.error(at.key("attempts"), message, "0 turns retries off");

@@ -22,6 +22,10 @@ pub(super) fn check(rules: &mut Rules<'_>, at: At<'_>, spec: &ServiceEntry) {
             rules.error(at.key("endpoints"), message, "remove one of the two");
         }
     }
+    values::at_most(rules, at.key("hosts"), 256, spec.hosts.len());
+    values::at_most(rules, at.key("addresses"), 256, spec.addresses.len());
+    values::at_most(rules, at.key("ports"), 256, spec.ports.len());
+    values::at_most(rules, at.key("endpoints"), 4096, spec.endpoints.len());
     hosts(rules, at.key("hosts"), spec);
     addresses(rules, at.key("addresses"), spec);
     ports(rules, at.key("ports"), spec);
@@ -71,8 +75,8 @@ fn addresses(rules: &mut Rules<'_>, at: At<'_>, spec: &ServiceEntry) {
 
 fn ports(rules: &mut Rules<'_>, at: At<'_>, spec: &ServiceEntry) {
     let (mut names, mut numbers) = (BTreeSet::new(), BTreeSet::new());
-    let gets_address = spec.resolution != Resolution::None
-        && rules.object.metadata.labels.get(ALLOCATE).is_none_or(|value| value != "false");
+    let gets_address =
+        spec.resolution != Resolution::None && rules.metadata.labels.get(ALLOCATE).is_none_or(|value| value != "false");
     for (index, port) in spec.ports.iter().enumerate() {
         let at = at.index(index);
         if !is_label(&port.name) {
@@ -177,7 +181,7 @@ fn resolution_dynamic_dns(rules: &mut Rules<'_>, at: At<'_>, spec: &ServiceEntry
             rules.error(at.key("ports").index(index), message, "HTTP, HTTP2, GRPC and TLS name their hosts");
         }
     }
-    if spec.location == ServiceEntryLocation::MeshInternal && rules.object.metadata.labels.contains_key(WAYPOINT) {
+    if spec.location == ServiceEntryLocation::MeshInternal && rules.metadata.labels.contains_key(WAYPOINT) {
         let message = "resolution DYNAMIC_DNS with a waypoint is for hosts outside of the mesh";
         rules.error(at.key("location"), message, "write `location: MESH_EXTERNAL`");
     }

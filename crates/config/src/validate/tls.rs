@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::{At, Rules};
+use super::{At, Rules, values};
 use crate::istio::gateway::{ServerTlsMode, ServerTlsSettings, TlsProtocol};
 
 pub(super) fn check(rules: &mut Rules<'_>, at: At<'_>, tls: &ServerTlsSettings) {
     versions(rules, at, tls);
+    values::at_most(rules, at.key("credentialNames"), 2, tls.credential_names.len());
     let given = given(tls);
     match tls.mode {
         ServerTlsMode::IstioMutual => {

@@ -7,8 +7,8 @@ use super::names::{is_fqdn, is_ip};
 use super::{At, Rules, locality, values};
 use crate::istio::destination_rule::{
     ClientTlsMode, ClientTlsSettings, ConnectionPoolSettings, ConsistentHash, H2UpgradePolicy, HashAlgorithm, HashKey,
-    HttpConnectionPool, LoadBalancerPolicy, LoadBalancerSettings, OutlierDetection, TcpConnectionPool, TrafficPolicy,
-    TunnelSettings, WarmupConfiguration,
+    HttpConnectionPool, LoadBalancerPolicy, LoadBalancerSettings, OutlierDetection, RetryBudget, TcpConnectionPool,
+    TrafficPolicy, TunnelSettings, WarmupConfiguration,
 };
 
 pub(super) fn check(rules: &mut Rules<'_>, at: At<'_>, policy: &TrafficPolicy) {
@@ -37,6 +37,9 @@ pub(super) fn check(rules: &mut Rules<'_>, at: At<'_>, policy: &TrafficPolicy) {
         tls: policy.tls.as_ref(),
     };
     check_blocks(rules, at, &blocks);
+    if let Some(budget) = &policy.retry_budget {
+        retry_budget(rules, at.key("retryBudget"), budget);
+    }
     if let Some(settings) = &policy.tunnel {
         tunnel(rules, at.key("tunnel"), settings);
     }
@@ -219,7 +222,7 @@ fn http_pool(rules: &mut Rules<'_>, at: At<'_>, http: &HttpConnectionPool) {
     }
 }
 
-fn outlier_detection(rules: &mut Rules<'_>, at: At<'_>, detection: &OutlierDetection) {
+pub(super) fn outlier_detection(rules: &mut Rules<'_>, at: At<'_>, detection: &OutlierDetection) {
     values::duration(rules, at.key("interval"), detection.interval);
     values::duration(rules, at.key("baseEjectionTime"), detection.base_ejection_time);
     values::whole_percent(rules, at.key("maxEjectionPercent"), detection.max_ejection_percent);
@@ -288,6 +291,14 @@ fn client_tls(rules: &mut Rules<'_>, at: At<'_>, tls: &ClientTlsSettings) {
             rules.error(at, message, "give `credentialName`, or both `clientCertificate` and `privateKey`");
         }
     }
+}
+
+fn retry_budget(rules: &mut Rules<'_>, at: At<'_>, budget: &RetryBudget) {
+    if let Some(percent) = budget.percent.filter(|percent| !(0.0..=100.0).contains(percent)) {
+        let at = at.key("percent");
+        rules.error(at, format!("`{at}` is no share: {percent}"), "give a number from 0 to 100");
+    }
+    values::duration(rules, at.key("budgetInterval"), budget.budget_interval);
 }
 
 fn tunnel(rules: &mut Rules<'_>, at: At<'_>, tunnel: &TunnelSettings) {

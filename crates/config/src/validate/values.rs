@@ -155,6 +155,13 @@ pub(super) fn selector(rules: &mut Rules<'_>, at: At<'_>, labels: &BTreeMap<Stri
     sound
 }
 
+/// As many items as the schema of the kind allows.
+pub(super) fn at_most(rules: &mut Rules<'_>, at: At<'_>, limit: usize, count: usize) {
+    if count > limit {
+        rules.error(at.index(limit), format!("`{at}` has {count} entries; {limit} are allowed"), "");
+    }
+}
+
 /// Whether `~`, nobody, is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Nobody {

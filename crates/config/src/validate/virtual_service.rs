@@ -2,7 +2,7 @@
 
 use super::names::{is_fqdn, is_ip, is_label, is_subnet, is_wildcard_domain, overlaps};
 use super::values::{self, Nobody};
-use super::{At, Rules, http_route};
+use super::{At, Rules, http_route, reachability};
 use crate::istio::virtual_service::{Destination, RouteDestination, TcpRoute, TlsRoute, VirtualService};
 
 /// Facts of a VirtualService that its rules depend on.
@@ -42,6 +42,7 @@ pub(super) fn check(rules: &mut Rules<'_>, at: At<'_>, spec: &VirtualService) {
         tcp_route(rules, at.key("tcp").index(index), route);
     }
     values::export_to(rules, at.key("exportTo"), &spec.export_to, Nobody::Refused);
+    reachability::check(rules, at, spec);
 }
 
 fn hosts(rules: &mut Rules<'_>, at: At<'_>, spec: &VirtualService, binding: Binding) {
@@ -205,6 +206,10 @@ fn tcp_route(rules: &mut Rules<'_>, at: At<'_>, route: &TcpRoute) {
     for (index, condition) in route.r#match.iter().enumerate() {
         let at = at.key("match");
         let at = at.index(index);
+        if condition.source_subnet.as_deref().is_some_and(|subnet| !subnet.is_empty()) {
+            let message = format!("`{at}.sourceSubnet` has no effect: Istio does not look at it");
+            rules.warning(at.key("sourceSubnet"), message, "choose clients by `sourceLabels`");
+        }
         subnets(rules, at.key("destinationSubnets"), &condition.destination_subnets);
         if let Some(port) = condition.port.filter(|port| *port != 0) {
             values::port(rules, at.key("port"), port);

@@ -34,3 +34,20 @@ pub(crate) fn object(api_version: &str, kind: &str, name: &str, spec: &str) -> S
     let spec: String = spec.lines().map(|line| format!("  {line}\n")).collect();
     format!("apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: {name}}}\nspec:\n{spec}")
 }
+
+/// Problems of an object of a kind of Istio's, each as `line:column message`. The `spec` begins on line 5, indented by
+/// two.
+#[allow(dead_code, reason = "not every test file asks for it")]
+pub(crate) fn problems(kind: &str, spec: &str) -> Vec<String> {
+    let known = lateen_config::Kind::all().find(|known| known.as_str() == kind).expect("a kind");
+    let found = lines(&load(&object(&known.api_version(), kind, "a", spec)).diagnostics);
+    found.iter().map(|line| line.split_once(' ').expect("a code").1.to_owned()).collect()
+}
+
+/// Checks the problems of some objects of a kind.
+#[allow(dead_code, reason = "not every test file asks for it")]
+pub(crate) fn check(kind: &str, cases: &[(&str, &[&str])]) {
+    for (spec, expected) in cases {
+        assert_eq!(problems(kind, spec), *expected, "{spec}");
+    }
+}

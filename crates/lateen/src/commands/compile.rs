@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use lateen_compile::{Capability, Scope, World};
+use lateen_compile::{Capability, Interception, Scope, World};
 use lateen_config::{Diagnostic, ParseOptions, SourceFile};
 use lateen_control::{Files, Settings, mesh};
 use lateen_xds::bootstrap::{BootstrapOptions, static_bootstrap};
@@ -14,7 +14,9 @@ use lateen_xds::{Part, Resource, XdsSet};
 use serde_json::{Value, json};
 
 use super::local_scope;
-use crate::arguments::{CompileArguments, OutputArgument, RoleArgument, Switchable};
+use crate::arguments::{
+    BuildArgument, CompileArguments, InterceptionArgument, OutputArgument, RoleArgument, Switchable,
+};
 use crate::report;
 
 /// Compiles and prints. Exit code 1 when the files have errors; what could be compiled is printed all the same.
@@ -38,9 +40,19 @@ pub(crate) fn run(arguments: CompileArguments) -> anyhow::Result<ExitCode> {
             scope
         }
     };
-    if arguments.output == OutputArgument::EnvoyBootstrap {
-        scope.capability = Capability::UpstreamEnvoy;
+    scope.addresses.extend(arguments.proxy_ip);
+    if arguments.role == RoleArgument::Sidecar {
+        scope.interception = match arguments.interception {
+            InterceptionArgument::None => Interception::None,
+            InterceptionArgument::Redirect => Interception::Redirect,
+            InterceptionArgument::Tproxy => Interception::TransparentProxy,
+        };
     }
+    scope.capability = match (arguments.build, arguments.output) {
+        (Some(BuildArgument::Lateen), _) | (None, OutputArgument::Xds) => Capability::Native,
+        (Some(BuildArgument::Envoy), _) | (None, OutputArgument::EnvoyBootstrap) => Capability::UpstreamEnvoy,
+        (Some(BuildArgument::IstioProxy), _) => Capability::IstioProxy,
+    };
     let settings = Settings {
         namespace: namespace.as_str().into(),
         scope: local,
@@ -51,7 +63,8 @@ pub(crate) fn run(arguments: CompileArguments) -> anyhow::Result<ExitCode> {
     diagnostics.extend(problems);
     let world = World::build(objects, mesh);
     diagnostics.extend(world.diagnostics().iter().cloned());
-    let set = lateen_compile::compile(&world, &scope);
+    let (set, said) = lateen_compile::compile_and_report(&world, &scope);
+    diagnostics.extend(said);
     let output = match arguments.output {
         OutputArgument::Xds => render(&set)?,
         OutputArgument::EnvoyBootstrap => {

@@ -2,7 +2,9 @@
 
 mod compile;
 mod demo;
+mod explain;
 pub(crate) mod run;
+mod validate;
 
 use std::process::ExitCode;
 
@@ -16,6 +18,8 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Run(arguments) => run::run(arguments),
         Command::Demo(arguments) => demo::run(arguments),
         Command::Compile(arguments) => compile::run(arguments),
+        Command::Validate(arguments) => validate::run(&arguments),
+        Command::Explain(arguments) => explain::run(arguments),
     }
 }
 

@@ -5,19 +5,23 @@ use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::connection::Downstream;
+use super::deadlines::{Deadlines, Late};
+use super::filters::{self, Passage, Passed};
 use super::h1::{self, BodyLength, RequestFraming};
 use super::head::{Head, Known, Version};
 use super::ingress;
-use super::reply::{LocalReply, is_grpc};
-use super::router::forward::{self, Forwarded, number};
+use super::reply::{self, LocalReply};
+use super::router::forward::{self, Forwarded};
 use super::router::select::{self, Routed, Selection};
+use super::router::timeouts::{self, Timeouts};
+use super::router::upgrade::{self, Permission, Upgraded};
 use super::router::{redirect, rewrite};
 use super::stream_info::{DownstreamConnection, Flag, Protocol, StreamInfo};
 use super::transfer::Output;
 use crate::snapshot::format::{Empty, FormatContext};
 use crate::snapshot::hcm::{HttpConnectionManager, LogFormat, ServerHeader};
 use crate::snapshot::route::{Action, Forward};
-use crate::stats::HttpCounters;
+use crate::stats::{HttpCounters, InFlight};
 use crate::view::{View, WorkerListener};
 use crate::worker::Worker;
 
@@ -73,6 +77,10 @@ pub(crate) struct Cx<'v> {
     pub(crate) http: &'v HttpCounters,
     /// The request came from an internal address.
     pub(crate) internal: bool,
+    /// The filters that the request passed and that have something to do with its response.
+    pub(crate) filters: Passed<'v>,
+    /// The protocol that the request may change to.
+    pub(crate) upgraded: Option<Upgraded>,
     /// The connection ends with this exchange whatever happens.
     last: bool,
 }
@@ -81,6 +89,25 @@ impl Cx<'_> {
     /// Whether the response has to say that the connection closes.
     pub(crate) fn closing(&self) -> bool {
         self.last || self.worker.is_draining()
+    }
+
+    /// The times of a request by its connection manager.
+    fn deadlines(&self, info: &StreamInfo<'_>) -> Deadlines {
+        Deadlines {
+            idle: self.manager.stream_idle_timeout.map(|timeout| (timeout, info.started)),
+            request: self.manager.request_timeout.map(|timeout| info.started + timeout),
+            stream: self.manager.max_stream_duration.map(|limit| info.started + limit),
+            ..Deadlines::default()
+        }
+    }
+
+    /// What the route says in place of the connection manager.
+    fn replace_deadlines(&self, deadlines: &mut Deadlines, route: &Forward, request: &Head, info: &StreamInfo<'_>) {
+        if let Some(timeout) = route.idle_timeout {
+            deadlines.idle = Some((timeout, info.started)).filter(|_| !timeout.is_zero());
+        }
+        let limit = timeouts::stream_limit(request, route, self.manager.max_stream_duration);
+        deadlines.stream = limit.map(|limit| info.started + limit);
     }
 }
 
@@ -96,7 +123,8 @@ pub(crate) async fn run(
 ) -> After {
     let manager = &*bound.listener.manager;
     let http = bound.http.worker(worker.index);
-    let mut cx = Cx { worker, view, bound, manager, http, internal: false, last };
+    let mut cx =
+        Cx { worker, view, bound, manager, http, internal: false, filters: Passed::default(), upgraded: None, last };
     let mut info = StreamInfo::begin(facts, SystemTime::now(), Instant::now());
     let framing = match receive_head(&cx, down, scratch, &mut info).await {
         Received::Request(framing) => framing,
@@ -105,7 +133,7 @@ pub(crate) async fn run(
             down.count.begin_request();
             cx.http.downstream_rq_response_before_rq_complete.inc();
             cx.http.downstream_rq_rx_reset.inc();
-            let after = reply_locally(&cx, down, scratch, &mut info, None, reply, false).await;
+            let after = reply::send(&cx, down, scratch, &mut info, None, reply, false).await;
             finish(&cx, down, scratch, &mut info);
             return after;
         }
@@ -140,37 +168,17 @@ pub(crate) async fn run(
         }
         Ok(ingress) => {
             cx.internal = ingress.internal;
-            cx.http.rq_total.inc();
-            let random = worker.rng.borrow_mut().u64(..);
-            match select::select(&bound.routes, &scratch.request, random) {
-                Selection::NoRoute => {
-                    cx.http.no_route.inc();
-                    Forwarded::Reply(LocalReply::empty(404, "route_not_found").flagged(Flag::NoRouteFound))
-                }
-                Selection::RedirectToTls(virtual_host) => {
-                    info.virtual_host = Some(&virtual_host.name);
-                    cx.http.rq_direct_response.inc();
-                    let location = redirect::to_tls(&scratch.request);
-                    Forwarded::Reply(LocalReply::empty(301, "direct_response").with_header(Known::Location, location))
-                }
-                Selection::Route(selected) => {
-                    info.virtual_host = Some(&selected.virtual_host.name);
-                    info.route_name = &selected.route.name;
-                    let selected = routed.insert(selected);
-                    act(&cx, down, scratch, &mut info, selected, &framing).await
-                }
-            }
+            answer(&mut cx, down, scratch, &mut info, &framing, ingress.upgrade, &mut routed).await
         }
     };
     let after = match outcome {
         Forwarded::Reply(reply) => {
-            let complete =
-                info.request_duration.is_some() || matches!(framing.body, BodyLength::Empty | BodyLength::Fixed(0));
+            let complete = info.request_duration.is_some() || (is_empty(framing.body) && cx.upgraded.is_none());
             if !complete {
                 cx.http.downstream_rq_response_before_rq_complete.inc();
                 cx.http.downstream_rq_rx_reset.inc();
             }
-            reply_locally(&cx, down, scratch, &mut info, routed.as_ref(), reply, complete).await
+            reply::send(&cx, down, scratch, &mut info, routed.as_ref(), reply, complete).await
         }
         Forwarded::Sent { close } if close || cx.last => After::Close,
         Forwarded::Sent { .. } => After::KeepAlive,
@@ -186,7 +194,134 @@ pub(crate) async fn run(
     after
 }
 
+/// Finds the route, leads the request through the filters, and does what the route says.
+async fn answer<'v>(
+    cx: &mut Cx<'v>,
+    down: &mut Downstream,
+    scratch: &mut Scratch,
+    info: &mut StreamInfo<'v>,
+    framing: &RequestFraming,
+    asks_for_upgrade: bool,
+    routed: &mut Option<Routed<'v>>,
+) -> Forwarded {
+    let random = cx.worker.rng.borrow_mut().u64(..);
+    let mut deadlines = cx.deadlines(info);
+    let bound = cx.bound;
+    let mut secure = None;
+    let mut forward = None;
+    match select::select(&bound.routes, &scratch.request, random) {
+        Selection::NoRoute => {}
+        Selection::RedirectToTls(virtual_host) => {
+            info.virtual_host = Some(&virtual_host.name);
+            secure = Some(virtual_host);
+        }
+        Selection::Route(selected) => {
+            info.virtual_host = Some(&selected.virtual_host.name);
+            info.route_name = &selected.route.name;
+            if let Action::Forward(route) = &selected.route.action {
+                cx.replace_deadlines(&mut deadlines, route, &scratch.request, info);
+                forward = Some(&**route);
+            }
+            *routed = Some(selected);
+        }
+    }
+    let routed = routed.as_ref();
+    let mut body = framing.body;
+    let mut _upgrade = None;
+    match upgrade::permit(cx.manager, forward, &scratch.request, asks_for_upgrade) {
+        Permission::NotAsked if is_empty(framing.body) => {
+            info.request_duration = Some(Duration::ZERO);
+            deadlines.request = None;
+        }
+        Permission::NotAsked => {}
+        Permission::Granted(upgraded) => {
+            cx.http.downstream_cx_upgrades_total.inc();
+            _upgrade = Some(InFlight::begin(&cx.http.downstream_cx_upgrades_active));
+            cx.upgraded = Some(upgraded);
+            body = BodyLength::UntilClose;
+        }
+        Permission::Refused if routed.is_none() && secure.is_none() => {
+            cx.http.rq_total.inc();
+            return Forwarded::Reply(no_route(cx).closing());
+        }
+        Permission::Refused => {
+            cx.http.downstream_rq_ws_on_non_ws_route.inc();
+            name_cluster(cx, scratch, info, routed);
+            return Forwarded::Reply(LocalReply::empty(403, "upgrade_failed").closing());
+        }
+    }
+    if !cx.manager.filters.is_idle(routed.map(filters::overrides)) {
+        let mut passed = Passed::default();
+        let passage = filters::pass(cx, down, scratch, info, routed, body, &mut deadlines, &mut passed).await;
+        cx.filters = passed;
+        if !matches!(passage, Passage::Continue) {
+            name_cluster(cx, scratch, info, routed);
+        }
+        match passage {
+            Passage::Continue => {}
+            Passage::Reply(reply) => return Forwarded::Reply(reply),
+            Passage::Late(late) => return Forwarded::Reply(late_reply(cx, late, info.request_duration.is_some())),
+            Passage::DownstreamGone => {
+                forward::downstream_gone(info);
+                return Forwarded::Broken;
+            }
+        }
+    }
+    cx.http.rq_total.inc();
+    match (routed, secure) {
+        (Some(routed), _) => act(cx, down, scratch, info, routed, framing, body, deadlines).await,
+        (None, Some(_)) => {
+            cx.http.rq_direct_response.inc();
+            let location = redirect::to_tls(&scratch.request);
+            Forwarded::Reply(LocalReply::empty(301, "direct_response").with_header(Known::Location, location))
+        }
+        (None, None) => Forwarded::Reply(no_route(cx)),
+    }
+}
+
+fn no_route(cx: &Cx<'_>) -> LocalReply {
+    cx.http.no_route.inc();
+    LocalReply::empty(404, "route_not_found").flagged(Flag::NoRouteFound)
+}
+
+/// The log names the cluster that a request would have gone to.
+fn name_cluster<'v>(cx: &Cx<'v>, scratch: &Scratch, info: &mut StreamInfo<'v>, routed: Option<&Routed<'v>>) {
+    if let Some(cluster) = routed.and_then(|routed| forward::cluster_of(cx, routed, &scratch.request)) {
+        info.cluster = Some(&cluster.cluster.config.name);
+    }
+}
+
+fn is_empty(body: BodyLength) -> bool {
+    matches!(body, BodyLength::Empty | BodyLength::Fixed(0))
+}
+
+/// The reply when a time of the stream was over before a response.
+pub(crate) fn late_reply(cx: &Cx<'_>, late: Late, request_complete: bool) -> LocalReply {
+    let status = if request_complete { 504 } else { 408 };
+    let reply = match late {
+        Late::Route | Late::Attempt | Late::AttemptIdle | Late::UpstreamStream => {
+            return forward::route_timeout(false);
+        }
+        Late::Idle => {
+            cx.http.downstream_rq_idle_timeout.inc();
+            LocalReply::text(status, "stream timeout", "stream_idle_timeout").flagged(Flag::StreamIdleTimeout)
+        }
+        Late::Request => {
+            cx.http.downstream_rq_timeout.inc();
+            LocalReply::text(408, "request timeout", "request_overall_timeout")
+        }
+        Late::Stream => {
+            cx.http.downstream_rq_max_duration_reached.inc();
+            let reply = LocalReply::text(status, "downstream duration timeout", "max_duration_timeout");
+            LocalReply { grpc_status: Some(4), ..reply }
+        }
+    };
+    let reply = LocalReply { by_router: false, ..reply };
+    if request_complete { reply } else { reply.closing() }
+}
+
 /// Does what the selected route says.
+#[expect(clippy::too_many_arguments, reason = "it touches the whole of the exchange; a struct would only hide it")]
 async fn act<'v>(
     cx: &Cx<'v>,
     down: &mut Downstream,
@@ -194,6 +329,8 @@ async fn act<'v>(
     info: &mut StreamInfo<'v>,
     routed: &Routed<'v>,
     framing: &RequestFraming,
+    body: BodyLength,
+    deadlines: Deadlines,
 ) -> Forwarded {
     match &routed.route.action {
         Action::Direct(direct) => {
@@ -216,7 +353,7 @@ async fn act<'v>(
                 scratch.request.remove_known(Known::Expect);
                 scratch.to_client.bytes.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
             }
-            forward::forward(cx, down, scratch, info, routed, route, framing.body).await
+            forward::forward(cx, down, scratch, info, routed, route, body, deadlines).await
         }
     }
 }
@@ -280,10 +417,10 @@ pub(crate) fn prepare_upstream_head<'v>(
     info: &StreamInfo<'v>,
     routed: &Routed<'v>,
     route: &'v Forward,
-    timeout: Option<Duration>,
+    timeouts: &Timeouts,
 ) {
     if !cx.manager.suppress_envoy_headers {
-        set_expected_timeout(&mut scratch.request, route, timeout);
+        timeouts.tell_upstream(&mut scratch.request, route, timeouts.all);
     }
     if routed.virtual_host.include_request_attempt_count {
         scratch.request.set_in_place(Known::XEnvoyAttemptCount, b"1");
@@ -292,60 +429,13 @@ pub(crate) fn prepare_upstream_head<'v>(
     rewrite::apply(routed, route, &mut scratch.request, cx.manager.suppress_envoy_headers);
 }
 
-/// The route timeout of a request: a gRPC request brings its own, which the route may cap.
-pub(crate) fn route_timeout(request: &Head, route: &Forward) -> Option<Duration> {
-    let Some(grpc) = route.grpc_timeout.as_ref().filter(|_| is_grpc(request)) else { return route.timeout };
-    let asked = request.get(Known::GrpcTimeout).and_then(parse_grpc_timeout).filter(|timeout| !timeout.is_zero());
-    let asked = asked.map(|timeout| timeout.checked_sub(grpc.offset).filter(|left| !left.is_zero()).unwrap_or(timeout));
-    match (asked, grpc.max.filter(|max| !max.is_zero())) {
-        (Some(asked), Some(max)) => Some(asked.min(max)),
-        (asked, max) => asked.or(max),
-    }
-}
-
-/// `grpc-timeout`: up to eight digits and a unit (gRPC over HTTP/2, "Timeout").
-fn parse_grpc_timeout(text: &[u8]) -> Option<Duration> {
-    let (unit, digits) = text.split_last()?;
-    if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    let value = str::from_utf8(digits).ok()?.parse().ok()?;
-    match unit {
-        b'H' => Some(Duration::from_secs(value * 3600)),
-        b'M' => Some(Duration::from_secs(value * 60)),
-        b'S' => Some(Duration::from_secs(value)),
-        b'm' => Some(Duration::from_millis(value)),
-        b'u' => Some(Duration::from_micros(value)),
-        b'n' => Some(Duration::from_nanos(value)),
-        _ => None,
-    }
-}
-
-/// Tells the upstream how long an answer is waited for: what is left of the route timeout, or the per-try timeout if
-/// that is less. gRPC requests carry it in their own header too.
-pub(crate) fn set_expected_timeout(request: &mut Head, route: &Forward, left: Option<Duration>) {
-    let Some(left) = left else { return };
-    let per_try = route.retry.as_ref().and_then(|policy| policy.per_try_timeout);
-    let shown = per_try.map_or(left, |per_try| per_try.min(left));
-    // The clock moved on since the deadline was set, by less than what is shown.
-    let millis = u64::try_from((shown + Duration::from_micros(999)).as_millis()).unwrap_or(u64::MAX);
-    let mut space = [0; 20];
-    let digits = number(millis, &mut space);
-    request.set_in_place(Known::XEnvoyExpectedRqTimeoutMs, digits);
-    if route.grpc_timeout.is_some() && is_grpc(request) {
-        let mut value = [0; 21];
-        value[..digits.len()].copy_from_slice(digits);
-        value[digits.len()] = b'm';
-        request.set_in_place(Known::GrpcTimeout, &value[..=digits.len()]);
-    }
-}
-
-/// The door by which every response leaves, after the header mutations of its route: hop-by-hop headers, date, server,
-/// via, request id.
+/// The door by which every response leaves, after the header mutations of its route: the filters that the request
+/// passed, hop-by-hop headers, date, server, via, request id.
 pub(crate) fn finish_response_head(cx: &Cx<'_>, scratch: &mut Scratch) {
     let response = &mut scratch.response;
+    cx.filters.change_response(response);
     response.set_version(scratch.request.version());
-    response.remove_response_connection_headers(false);
+    response.remove_response_connection_headers(response.status() == 101);
     if !response.contains(Known::Date) {
         cx.worker.with_date(|date| response.append_known(Known::Date, date));
     }
@@ -371,62 +461,6 @@ pub(crate) fn finish_response_head(cx: &Cx<'_>, scratch: &mut Scratch) {
     }
 }
 
-/// Sends a reply of the proxy's own.
-async fn reply_locally<'v>(
-    cx: &Cx<'v>,
-    down: &mut Downstream,
-    scratch: &mut Scratch,
-    info: &mut StreamInfo<'v>,
-    routed: Option<&Routed<'v>>,
-    reply: LocalReply,
-    keep_alive: bool,
-) -> After {
-    if let Some(flag) = reply.flag {
-        info.flags.raise(flag);
-    }
-    info.details = Some(reply.details.clone());
-    reply.begin_head(&scratch.request, &mut scratch.response);
-    if info.attempts > 0
-        && let Some(routed) = routed
-        && routed.virtual_host.include_attempt_count_in_response
-    {
-        scratch.response.set_in_place(Known::XEnvoyAttemptCount, number(info.attempts.into(), &mut [0; 20]));
-    }
-    if let Some(routed) = routed {
-        routed.mutate_response(&scratch.request, &mut scratch.response, info, &mut scratch.text);
-    }
-    // Envoy's header mutations do not see the code of its own replies.
-    info.response_code = scratch.response.status();
-    let body_length = reply.complete_head(&scratch.request, &mut scratch.response).len();
-    finish_response_head(cx, scratch);
-    let close = reply.close || !keep_alive || cx.closing();
-    let head_request = scratch.request.method() == b"HEAD";
-    let framing = match (body_length, head_request) {
-        // Envoy announces chunks in an answer to HEAD that has no length of its own.
-        (0, true) if scratch.response.status() >= 200 => BodyLength::Chunked,
-        (_, true) | (0, false) => BodyLength::Empty,
-        (length, false) => BodyLength::Fixed(length as u64),
-    };
-    h1::write_response_head(&scratch.response, framing, close, &mut scratch.to_client.bytes);
-    if body_length > 0 && !head_request {
-        scratch.to_client.bytes.extend_from_slice(&reply.body);
-        info.bytes_sent = body_length as u64;
-    }
-    let deadline = cx.manager.stream_idle_timeout.map(|timeout| Instant::now() + timeout);
-    let written = std::future::poll_fn(|poll| match scratch.to_client.poll_write(&mut down.stream, poll) {
-        std::task::Poll::Ready(written) => std::task::Poll::Ready(written.is_ok()),
-        std::task::Poll::Pending => down.alarm.poll(deadline, poll).map(|()| false),
-    });
-    let written = written.await;
-    down.count.sent += scratch.to_client.take_written();
-    if !written {
-        down.at_end = true;
-        down.count.closed_by_client();
-        return After::Close;
-    }
-    if close { After::Close } else { After::KeepAlive }
-}
-
 /// Counts and logs.
 fn finish(cx: &Cx<'_>, down: &mut Downstream, scratch: &mut Scratch, info: &mut StreamInfo<'_>) {
     let duration = info.started.elapsed();
@@ -438,7 +472,17 @@ fn finish(cx: &Cx<'_>, down: &mut Downstream, scratch: &mut Scratch, info: &mut 
     cx.http.downstream_rq_time.record_ms(duration);
     down.count.end_request(info.flags.contains(Flag::DownstreamConnectionTermination));
     for log in &cx.manager.access_logs {
-        let context = FormatContext { request: &scratch.request, response: Some(&scratch.response), stream: &*info };
+        let context = FormatContext {
+            request: &scratch.request,
+            response: Some(&scratch.response),
+            stream: &*info,
+            local_reply: b"",
+        };
+        if let Some(filter) = &log.filter
+            && !filter.includes(&context, cx.worker.rng.borrow_mut().u64(..))
+        {
+            continue;
+        }
         cx.worker.logs.append(&log.path, |line| match &log.format {
             LogFormat::Text(format) => format.render(&context, Empty::Dash, line),
             LogFormat::Json(format) => format.render(&context, line),

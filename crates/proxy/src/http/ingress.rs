@@ -49,6 +49,8 @@ pub(crate) struct Machine {
 pub(crate) struct Ingress {
     /// The request came from an internal address, so that it may steer retries and timeouts.
     pub(crate) internal: bool,
+    /// The request asks for another protocol: `upgrade` is there and `connection` confirms it.
+    pub(crate) upgrade: bool,
 }
 
 /// Prepares a request for routing.
@@ -68,10 +70,8 @@ pub(crate) fn prepare(
     check_names(manager, request)?;
     prepare_path(manager, request)?;
     strip_port(manager, request, info.downstream.local.socket);
-    if request.contains(Known::Upgrade) && asks_for_upgrade(request) {
-        return Err(LocalReply::empty(403, "upgrade_failed").closing());
-    }
-    request.remove_connection_headers(false);
+    let upgrade = request.contains(Known::Upgrade) && asks_for_upgrade(request);
+    request.remove_connection_headers(upgrade);
     if request.get(Known::Referer).is_some_and(|referer| !is_absolute_url(referer)) {
         request.remove_known(Known::Referer);
     }
@@ -90,7 +90,7 @@ pub(crate) fn prepare(
     if let Some(via) = &manager.via {
         append_via(request, via);
     }
-    Ok(Ingress { internal })
+    Ok(Ingress { internal, upgrade })
 }
 
 fn check_names(manager: &HttpConnectionManager, request: &mut Head) -> Result<(), LocalReply> {
@@ -267,7 +267,7 @@ fn forward_facts(
 }
 
 /// Appends to a comma-separated list with a bare comma, as Envoy does.
-fn append_to_list(request: &mut Head, name: Known, address: IpAddr) {
+pub(crate) fn append_to_list(request: &mut Head, name: Known, address: IpAddr) {
     use std::io::Write as _;
     let mut value = request.get(name).map(<[u8]>::to_vec).unwrap_or_default();
     if !value.is_empty() {

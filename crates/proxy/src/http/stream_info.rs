@@ -126,6 +126,12 @@ pub enum Flag {
 }
 
 impl Flag {
+    /// The short names of all flags that Envoy knows.
+    pub(crate) const KNOWN: [&'static str; 29] = [
+        "LH", "UH", "UT", "LR", "UR", "UF", "UC", "UO", "NR", "DI", "FI", "RL", "UAEX", "RLSE", "DC", "URX", "SI",
+        "IH", "DPE", "UMSDR", "RFCF", "NFCF", "DT", "UPE", "NC", "OM", "DF", "DO", "DR",
+    ];
+
     /// The short name in access logs.
     #[must_use]
     pub const fn short(self) -> &'static str {

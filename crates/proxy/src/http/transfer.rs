@@ -8,6 +8,7 @@ use tokio::io::AsyncWrite as _;
 
 use super::connection::Downstream;
 use super::h1::{self, BodyLength, BodyReader, FramingError, ReadBuffer};
+use super::router::mirror::Copies;
 use crate::upstream::UpstreamConnection;
 
 /// Output that waits for a slow receiver is not added to beyond this many bytes.
@@ -51,7 +52,8 @@ impl Output {
         std::mem::take(&mut self.written)
     }
 
-    fn has_room(&self) -> bool {
+    /// Whether more may be added.
+    pub(crate) fn has_room(&self) -> bool {
         self.bytes.len() - self.sent < HIGH_WATER
     }
 
@@ -89,6 +91,10 @@ pub(crate) struct RequestBody {
     /// The upstream does not take the rest.
     refused: bool,
     replay: Replay,
+    /// Mirrors that get the same.
+    copies: Option<Copies>,
+    /// Copies for retries and mirrors that were given up because they became too large, and are not counted yet.
+    pub(crate) given_up: u64,
 }
 
 /// What a further attempt would send again.
@@ -112,11 +118,24 @@ impl RequestBody {
             finished: reader.is_finished(),
             received: 0,
             refused: false,
+            copies: None,
+            given_up: 0,
             replay: match replay_limit {
                 Some(limit) => Replay::Kept { bytes: Vec::new(), limit },
                 None => Replay::Off,
             },
         }
+    }
+
+    /// The bytes behind a request for an upgrade: they wait in the client's buffer until the upstream has agreed, and are
+    /// no body of the request.
+    pub(crate) fn held() -> Self {
+        Self { framing: BodyLength::UntilClose, ..Self::new(BodyLength::Empty, None) }
+    }
+
+    /// Copies what is sent from now on.
+    pub(crate) fn copy_to(&mut self, copies: Copies) {
+        self.copies = Some(copies);
     }
 
     /// The framing towards the upstream.
@@ -166,10 +185,16 @@ impl RequestBody {
                 self.finished = true;
             }
         }
+        if let Some(copies) = &mut self.copies
+            && moved
+        {
+            self.given_up += copies.push(&output.bytes[before..], self.finished);
+        }
         if let Replay::Kept { bytes, limit } = &mut self.replay {
             let new = &output.bytes[before..];
             if bytes.len() + new.len() > *limit {
                 self.replay = Replay::Overflown;
+                self.given_up += 1;
             } else {
                 bytes.extend_from_slice(new);
             }
@@ -197,10 +222,17 @@ impl ResponseBody {
         Self { reader, from, to, finished: reader.is_finished(), sent: 0 }
     }
 
-    /// Moves what is in the upstream's buffer to the output.
-    pub(crate) fn advance(&mut self, buffer: &mut ReadBuffer, output: &mut Output) -> Result<(), FramingError> {
+    /// Moves what is in the upstream's buffer to the output, at most so many bytes of the body.
+    pub(crate) fn advance(
+        &mut self,
+        buffer: &mut ReadBuffer,
+        output: &mut Output,
+        allowance: u64,
+    ) -> Result<(), FramingError> {
+        let end = self.sent.saturating_add(allowance);
         while !self.finished && output.has_room() {
-            let step = self.reader.next(buffer.unread())?;
+            let left = usize::try_from(end - self.sent).unwrap_or(usize::MAX);
+            let step = self.reader.next(&buffer.unread()[..left.min(buffer.len())])?;
             if step.consumed == 0 && !step.finished {
                 break;
             }

@@ -24,6 +24,8 @@ pub struct FormatContext<'a> {
     pub response: Option<&'a Head>,
     /// The facts of the stream.
     pub stream: &'a StreamInfo<'a>,
+    /// The text of a reply of the proxy's own, while it is made.
+    pub local_reply: &'a [u8],
 }
 
 /// What stands in the place of a missing value.

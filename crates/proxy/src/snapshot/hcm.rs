@@ -12,18 +12,19 @@ use lateen_xds::envoy::extensions::filters::http::router::v3 as router_v3;
 use lateen_xds::envoy::extensions::filters::network::http_connection_manager::v3 as hcm_v3;
 
 use super::fields::{duration, limit, unpack};
+use super::filter::{self, ChainFilter, FilterChain, FilterKind};
 use super::format::{Format, JsonFormat};
-use super::route::RouteConfig;
+use super::local_reply::LocalReplies;
+use super::log_filter::LogFilter;
+use super::route::{RouteConfig, Upgrade};
 use super::{ClusterNames, Invalid};
 use crate::http::h1::Limits;
 
 const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
-/// Filters that do nothing until a route configures them; they are accepted in their place of the chain.
-const ROUTE_CONFIGURED: [&str; 3] = [
-    "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault",
-    "type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors",
-    "type.googleapis.com/envoy.extensions.filters.http.grpc_stats.v3.FilterConfig",
-];
+const FAULT: &str = "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault";
+const CORS: &str = "type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors";
+/// It counts and changes nothing on the way.
+const GRPC_STATS: &str = "type.googleapis.com/envoy.extensions.filters.http.grpc_stats.v3.FilterConfig";
 const FILE_LOG: &str = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog";
 const STDOUT_LOG: &str = "type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog";
 const DEFAULT_FORMAT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" \
@@ -114,6 +115,8 @@ pub struct AccessLog {
     pub path: Arc<str>,
     /// The line.
     pub format: LogFormat,
+    /// Which streams are logged; `None` is all.
+    pub filter: Option<LogFilter>,
 }
 
 /// The settings of an HTTP connection manager.
@@ -161,6 +164,10 @@ pub struct HttpConnectionManager {
     pub proxy_100_continue: bool,
     /// `scheme_header_transformation.scheme_to_overwrite`.
     pub scheme_to_overwrite: Option<Box<[u8]>>,
+    /// `upgrade_configs`.
+    pub upgrades: Vec<Upgrade>,
+    /// The filters before the router.
+    pub filters: FilterChain,
     /// What becomes of `x-forwarded-client-cert`.
     pub client_cert: ClientCert,
     /// `suppress_envoy_headers` of the router.
@@ -171,6 +178,8 @@ pub struct HttpConnectionManager {
     pub request_timeout: Option<Duration>,
     /// `request_headers_timeout`.
     pub request_headers_timeout: Option<Duration>,
+    /// `max_stream_duration`.
+    pub max_stream_duration: Option<Duration>,
     /// Connection `idle_timeout`.
     pub idle_timeout: Option<Duration>,
     /// `max_connection_duration`.
@@ -179,6 +188,8 @@ pub struct HttpConnectionManager {
     pub max_requests_per_connection: Option<u32>,
     /// `drain_timeout`.
     pub drain_timeout: Duration,
+    /// `local_reply_config`.
+    pub local_replies: Option<Box<LocalReplies>>,
     /// Access logs.
     pub access_logs: Vec<AccessLog>,
 }
@@ -202,7 +213,7 @@ impl HttpConnectionManager {
             accept_http_10: http1.is_some_and(|http1| http1.accept_http_10),
             allow_absolute_url: http1.and_then(|http1| http1.allow_absolute_url).unwrap_or(defaults.allow_absolute_url),
         };
-        let router = filters(message)?;
+        let (chain, router) = filters(message, names)?;
         let idle_timeout = match common.and_then(|common| common.idle_timeout.as_ref()) {
             Some(timeout) => Some(duration(timeout, "common_http_protocol_options.idle_timeout")?),
             None => Some(DEFAULT_CONNECTION_IDLE),
@@ -256,6 +267,8 @@ impl HttpConnectionManager {
                 Ok(fields::ForwardClientCertDetails::AlwaysForwardOnly) => ClientCert::Keep,
                 _ => ClientCert::Remove,
             },
+            upgrades: upgrades(message)?,
+            filters: chain,
             suppress_envoy_headers: router.suppress_envoy_headers,
             stream_idle_timeout: Some(stream_idle).filter(|timeout| !timeout.is_zero()),
             request_timeout: limit(message.request_timeout.as_ref(), "request_timeout")?,
@@ -265,12 +278,22 @@ impl HttpConnectionManager {
                 common.and_then(|common| common.max_connection_duration.as_ref()),
                 "common_http_protocol_options.max_connection_duration",
             )?,
+            max_stream_duration: limit(
+                common.and_then(|common| common.max_stream_duration.as_ref()),
+                "common_http_protocol_options.max_stream_duration",
+            )?,
             max_requests_per_connection: common
                 .and_then(|common| common.max_requests_per_connection)
                 .filter(|count| *count > 0),
             drain_timeout: match &message.drain_timeout {
                 Some(timeout) => duration(timeout, "drain_timeout")?,
                 None => DEFAULT_DRAIN,
+            },
+            local_replies: match &message.local_reply_config {
+                Some(config) => {
+                    LocalReplies::build(config).map_err(|invalid| invalid.under("local_reply_config"))?.map(Box::new)
+                }
+                None => None,
             },
             access_logs: access_logs(&message.access_log)?,
         })
@@ -292,9 +315,13 @@ fn routes(message: &hcm_v3::HttpConnectionManager, names: &mut ClusterNames) -> 
     }
 }
 
-fn filters(message: &hcm_v3::HttpConnectionManager) -> Result<router_v3::Router, Invalid> {
+fn filters(
+    message: &hcm_v3::HttpConnectionManager,
+    names: &mut ClusterNames,
+) -> Result<(FilterChain, router_v3::Router), Invalid> {
     use hcm_v3::http_filter::ConfigType;
     let mut router = None;
+    let mut chain = Vec::new();
     for (index, filter) in message.http_filters.iter().enumerate() {
         let path = format!("http_filters[{index}]");
         if router.is_some() {
@@ -305,7 +332,14 @@ fn filters(message: &hcm_v3::HttpConnectionManager) -> Result<router_v3::Router,
         };
         match config.type_url.as_str() {
             ROUTER => router = Some(unpack::<router_v3::Router>(config, &path)?),
-            known if ROUTE_CONFIGURED.contains(&known) => {}
+            GRPC_STATS => {}
+            known @ (FAULT | CORS) => {
+                let kind = if known == FAULT { FilterKind::Fault } else { FilterKind::Cors };
+                let settings = filter::chain_settings(kind, config)
+                    .map_err(|invalid| invalid.under(&format!("{path}.typed_config")))?;
+                let settings = settings.filter(|_| !filter.disabled);
+                chain.push(ChainFilter { id: names.filter(&filter.name), kind, settings });
+            }
             _ if filter.is_optional || filter.disabled => {}
             other => {
                 let message = format!("filter `{}` of type {other} is not supported yet", filter.name);
@@ -313,7 +347,26 @@ fn filters(message: &hcm_v3::HttpConnectionManager) -> Result<router_v3::Router,
             }
         }
     }
-    router.ok_or_else(|| Invalid::at("http_filters", "the last filter must be envoy.filters.http.router".into()))
+    let router = router
+        .ok_or_else(|| Invalid::at("http_filters", "the last filter must be envoy.filters.http.router".into()))?;
+    Ok((FilterChain::new(chain), router))
+}
+
+fn upgrades(message: &hcm_v3::HttpConnectionManager) -> Result<Vec<Upgrade>, Invalid> {
+    let mut upgrades: Vec<Upgrade> = Vec::new();
+    for (index, upgrade) in message.upgrade_configs.iter().enumerate() {
+        let path = |field: &str| format!("upgrade_configs[{index}].{field}");
+        let kind: Box<str> = upgrade.upgrade_type.to_ascii_lowercase().into();
+        if upgrades.iter().any(|known| known.kind == kind) {
+            let message = format!("multiple upgrade configs with the name: '{}'", upgrade.upgrade_type);
+            return Err(Invalid::at(path("upgrade_type"), message));
+        }
+        if !upgrade.filters.is_empty() {
+            return Err(Invalid::at(path("filters"), "filters of an upgrade are not supported".into()));
+        }
+        upgrades.push(Upgrade { kind, enabled: upgrade.enabled.unwrap_or(true), connect: false });
+    }
+    Ok(upgrades)
 }
 
 fn internal_ranges(message: &hcm_v3::HttpConnectionManager) -> Result<Vec<(IpAddr, u8)>, Invalid> {
@@ -353,9 +406,8 @@ fn access_logs(messages: &[accesslog_v3::AccessLog]) -> Result<Vec<AccessLog>, I
 
 fn access_log(message: &accesslog_v3::AccessLog) -> Result<AccessLog, Invalid> {
     use accesslog_v3::access_log::ConfigType;
-    if message.filter.is_some() {
-        return Err(Invalid::at("filter", "access log filters are not supported yet".into()));
-    }
+    let filter =
+        message.filter.as_ref().map(LogFilter::build).transpose().map_err(|invalid| invalid.under("filter"))?;
     let Some(ConfigType::TypedConfig(config)) = &message.config_type else {
         return Err(Invalid::at("typed_config", format!("access log `{}` has no typed_config", message.name)));
     };
@@ -363,7 +415,7 @@ fn access_log(message: &accesslog_v3::AccessLog) -> Result<AccessLog, Invalid> {
         FILE_LOG => {
             let file: file_v3::FileAccessLog = unpack(config, "typed_config")?;
             let format = log_format(file.access_log_format.as_ref()).map_err(|i| i.under("typed_config"))?;
-            Ok(AccessLog { path: file.path.as_str().into(), format })
+            Ok(AccessLog { path: file.path.as_str().into(), format, filter })
         }
         STDOUT_LOG => {
             use stream_v3::stdout_access_log::AccessLogFormat;
@@ -372,7 +424,8 @@ fn access_log(message: &accesslog_v3::AccessLog) -> Result<AccessLog, Invalid> {
                 Some(AccessLogFormat::LogFormat(format)) => substitution_format(format),
                 None => text_format(DEFAULT_FORMAT).map(LogFormat::Text),
             };
-            Ok(AccessLog { path: "/dev/stdout".into(), format: format.map_err(|i| i.under("typed_config"))? })
+            let format = format.map_err(|i| i.under("typed_config"))?;
+            Ok(AccessLog { path: "/dev/stdout".into(), format, filter })
         }
         other => Err(Invalid::at("typed_config", format!("access logger {other} is not supported yet"))),
     }
@@ -390,7 +443,7 @@ fn log_format(message: Option<&file_v3::file_access_log::AccessLogFormat>) -> Re
     }
 }
 
-fn substitution_format(message: &core_v3::SubstitutionFormatString) -> Result<LogFormat, Invalid> {
+pub(super) fn substitution_format(message: &core_v3::SubstitutionFormatString) -> Result<LogFormat, Invalid> {
     use core_v3::substitution_format_string::Format as Shape;
     let omit = message.omit_empty_values;
     let text = |text: &str| Ok(LogFormat::Text(text_format(text)?.omitting_empty(omit)));

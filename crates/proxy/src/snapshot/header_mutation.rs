@@ -92,7 +92,11 @@ impl HeaderMutations {
     /// Changes a request, whose own headers the values may quote. `scratch` is space for the values.
     pub fn apply_to_request(&self, request: &mut Head, stream: &StreamInfo<'_>, scratch: &mut Vec<u8>) {
         self.apply(request, scratch, |format, head, out| {
-            format.render(&FormatContext { request: head, response: None, stream }, Empty::Blank, out);
+            format.render(
+                &FormatContext { request: head, response: None, stream, local_reply: b"" },
+                Empty::Blank,
+                out,
+            );
         });
     }
 
@@ -105,7 +109,11 @@ impl HeaderMutations {
         scratch: &mut Vec<u8>,
     ) {
         self.apply(response, scratch, |format, head, out| {
-            format.render(&FormatContext { request, response: Some(head), stream }, Empty::Blank, out);
+            format.render(
+                &FormatContext { request, response: Some(head), stream, local_reply: b"" },
+                Empty::Blank,
+                out,
+            );
         });
     }
 

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use lateen_xds::Origin;
 use lateen_xds::envoy::config::cluster::v3 as cluster_v3;
 
-use super::route::{Action, HostRewrite, Route, RouteConfig};
+use super::filter;
+use super::route::{Action, ClusterSpecifier, HostRewrite, PerFilterConfigs, Route, RouteConfig};
 
 /// Something that was asked for and is not done.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Limitation {
-    /// What is not done, as a sentence without its full stop: `fault injection is not carried out yet`.
+    /// What is not done, as a sentence without its full stop: `outlier detection is not carried out yet`.
     pub text: String,
     /// The resource that asks for it: `route configuration` or `cluster`, and its name.
     pub resource: (&'static str, Arc<str>),
@@ -36,12 +37,12 @@ pub(super) fn of_routes(config: &RouteConfig) -> BTreeSet<Limitation> {
     let mut note = |text: String, origin: Option<&Origin>| {
         found.insert(Limitation { text, resource: resource.clone(), origin: origin.cloned() });
     };
-    for name in config.per_filter_configs.keys() {
-        note(filter(name), None);
+    for name in unsupported(&config.per_filter_configs) {
+        note(settings_of(name), None);
     }
     for virtual_host in &config.virtual_hosts {
-        for name in virtual_host.per_filter_configs.keys() {
-            note(filter(name), virtual_host.origin.as_ref());
+        for name in unsupported(&virtual_host.per_filter_configs) {
+            note(settings_of(name), virtual_host.origin.as_ref());
         }
         for route in &virtual_host.routes {
             of_route(route, &mut |text| note(text, route.origin.as_ref()));
@@ -51,19 +52,18 @@ pub(super) fn of_routes(config: &RouteConfig) -> BTreeSet<Limitation> {
 }
 
 fn of_route(route: &Route, note: &mut impl FnMut(String)) {
-    for name in route.per_filter_configs.keys() {
-        note(filter(name));
+    for name in unsupported(&route.per_filter_configs) {
+        note(settings_of(name));
     }
     let Action::Forward(forward) = &route.action else { return };
-    let policy = forward.retry.as_deref();
+    if let ClusterSpecifier::Weighted(clusters) = &forward.cluster {
+        for name in clusters.clusters().iter().flat_map(|cluster| unsupported(&cluster.per_filter_configs)) {
+            note(settings_of(name));
+        }
+    }
     let asked = [
-        (!forward.mirrors.is_empty(), "mirroring"),
         (forward.internal_redirect.is_some(), "following redirects inside the proxy"),
-        (forward.max_stream_duration.is_some_and(|limit| !limit.is_zero()), "the maximum stream duration"),
         (matches!(forward.host_rewrite, Some(HostRewrite::Auto)), "the host of the chosen endpoint"),
-        (policy.is_some_and(|policy| policy.rate_limited_back_off.is_some()), "waiting as long as a response says"),
-        (policy.is_some_and(|policy| policy.per_try_idle_timeout.is_some()), "the idle timeout of a try"),
-        (policy.is_some_and(|policy| !policy.retriable_request_headers.is_empty()), "retrying by request headers"),
     ];
     for (asked, feature) in asked {
         if asked {
@@ -72,17 +72,23 @@ fn of_route(route: &Route, note: &mut impl FnMut(String)) {
     }
 }
 
-fn filter(name: &str) -> String {
-    match name {
-        "envoy.filters.http.fault" => "fault injection is not carried out yet".to_owned(),
-        "envoy.filters.http.cors" => "the CORS policy is not carried out yet".to_owned(),
-        other => format!("the settings of filter `{other}` are not carried out yet"),
-    }
+/// The names of the filters whose settings of a level are not carried out.
+fn unsupported(configs: &PerFilterConfigs) -> impl Iterator<Item = &str> {
+    configs.iter().filter(|(_, config)| !filter::is_supported(config)).map(|(name, _)| name.as_str())
+}
+
+fn settings_of(name: &str) -> String {
+    format!("the settings of filter `{name}` are not carried out yet")
 }
 
 /// The limitations that a cluster meets.
 pub(super) fn of_cluster(message: &cluster_v3::Cluster, origin: Option<&Origin>) -> BTreeSet<Limitation> {
-    let asked = [(message.preconnect_policy.is_some(), "connecting ahead of requests is not carried out yet")];
+    let encrypted =
+        message.transport_socket.as_ref().is_some_and(|socket| socket.name != "envoy.transport_sockets.raw_buffer");
+    let asked = [
+        (encrypted, "TLS to endpoints is not carried out yet; plain bytes are sent"),
+        (message.preconnect_policy.is_some(), "connecting ahead of requests is not carried out yet"),
+    ];
     let resource = ("cluster", Arc::from(message.name.as_str()));
     asked
         .into_iter()

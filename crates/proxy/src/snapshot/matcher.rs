@@ -345,6 +345,8 @@ pub struct Fraction {
 impl Fraction {
     /// All requests.
     pub const ALL: Self = Self { numerator: 100, denominator: 100 };
+    /// No request.
+    pub const NONE: Self = Self { numerator: 0, denominator: 100 };
 
     /// Reads the message.
     ///

@@ -10,6 +10,7 @@ pub mod build;
 pub mod cluster;
 pub mod endpoints;
 pub(crate) mod fields;
+pub mod filter;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod format;
@@ -20,8 +21,9 @@ pub mod host;
 pub mod host_sets;
 pub mod limitation;
 pub mod listener;
+pub mod local_reply;
+pub mod log_filter;
 pub mod matcher;
-mod re2;
 pub mod regex;
 pub mod route;
 pub mod subset;
@@ -39,10 +41,11 @@ pub struct ClusterRef {
     pub id: ClusterId,
 }
 
-/// Gives each cluster name its number.
+/// Gives each name of a cluster, and each name of a filter, its number.
 #[derive(Debug, Default)]
 pub struct ClusterNames {
     ids: HashMap<Arc<str>, ClusterId>,
+    filters: HashMap<Box<str>, filter::FilterId>,
 }
 
 impl ClusterNames {
@@ -57,7 +60,17 @@ impl ClusterNames {
         ClusterRef { name, id }
     }
 
-    /// Count of names ever interned.
+    /// The number of a filter's name; the same name always has the same number.
+    pub fn filter(&mut self, name: &str) -> filter::FilterId {
+        if let Some(id) = self.filters.get(name) {
+            return *id;
+        }
+        let id = filter::FilterId(u32::try_from(self.filters.len()).unwrap_or(u32::MAX));
+        self.filters.insert(name.into(), id);
+        id
+    }
+
+    /// Count of cluster names ever interned.
     #[must_use]
     pub fn len(&self) -> usize {
         self.ids.len()

@@ -1,7 +1,8 @@
 //! Which byte strings does a regular expression of an Envoy message match, and what does a substitution make of them?
 //!
-//! Envoy's expressions are RE2's; `re2.rs` writes them in the syntax of the `regex` crates. Matching always concerns the whole text
-//! (`RE2::FullMatch`), so most expressions become one table-driven automaton behind a test of their literal beginning.
+//! Envoy's expressions are RE2's; `lateen_xds::re2` writes them in the syntax of the `regex` crates. Matching always
+//! concerns the whole text (`RE2::FullMatch`), so most expressions become one table-driven automaton behind a test of
+//! their literal beginning.
 
 use regex_automata::dfa::Automaton as _;
 use regex_automata::dfa::{StartKind, dense};
@@ -140,7 +141,7 @@ fn checked(pattern: &str) -> Result<String, Invalid> {
     if pattern.len() > MAX_PATTERN {
         return Err(Invalid::at("regex", format!("an expression has at most {MAX_PATTERN} bytes")));
     }
-    super::re2::translate(pattern)
+    lateen_xds::re2::translate(pattern)
         .map_err(|message| Invalid::at("regex", format!("`{pattern}` is not an RE2 expression: {message}")))
 }
 

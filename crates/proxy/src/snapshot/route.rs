@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use lateen_xds::envoy::config::core::v3 as core_v3;
 use lateen_xds::envoy::config::route::v3 as route_v3;
+use lateen_xds::envoy::r#type::matcher::v3::MetadataMatcher;
 use lateen_xds::{Origin, Part};
 use prost_types::Any;
 
@@ -24,10 +25,14 @@ pub use forward::{
     CookieAttribute, Forward, GrpcTimeout, HashPolicy, HashSource, HostRewrite, InternalRedirect, Mirror, PathRewrite,
     Priority, Upgrade,
 };
-pub use retry::{RateLimitedBackOff, ResetHeader, ResetHeaderFormat, RetryOn, RetryPolicy};
+pub use retry::{
+    DEFAULT_BASE as DEFAULT_BACK_OFF, RateLimitedBackOff, ResetHeader, ResetHeaderFormat, RetryOn, RetryPolicy,
+    RetryReasons,
+};
 
 use self::domains::Domains;
 use self::forward::VirtualHostDefaults;
+use super::filter::Overrides;
 use super::header_mutation::HeaderMutations;
 use super::matcher::{CookieMatcher, Fraction, HeaderMatcher, PathMatcher, QueryMatcher, header_name, unsupported};
 use super::{ClusterNames, Invalid};
@@ -117,6 +122,8 @@ pub struct Route {
     pub stat_prefix: Option<Arc<str>>,
     /// `typed_per_filter_config`.
     pub per_filter_configs: PerFilterConfigs,
+    /// What the route and the levels above it say of filters.
+    pub filters: Overrides,
     /// Where it comes from.
     pub origin: Option<Origin>,
     conditions: Vec<Condition>,
@@ -141,6 +148,8 @@ enum Condition {
     Cookie(CookieMatcher),
     Grpc,
     Fraction(Fraction),
+    /// Asks for a claim of a token: tokens are not read here, so no request has one.
+    Claim,
 }
 
 impl RouteConfig {
@@ -165,12 +174,14 @@ impl RouteConfig {
         let origins: HashMap<Part, &Origin> = origins.iter().map(|(part, origin)| (*part, origin)).collect();
         let max_body = message.max_direct_response_body_size_bytes;
         let max_body = max_body.map_or(MAX_DIRECT_RESPONSE_BODY, |bytes| bytes as usize);
+        let filters = Overrides::build(&message.typed_per_filter_config, None, names)?;
         let virtual_hosts = message
             .virtual_hosts
             .iter()
             .enumerate()
             .map(|(index, host)| {
-                let mut builder = HostBuilder { config: message, max_body, origins: &origins, index, names };
+                let mut builder =
+                    HostBuilder { config: message, max_body, origins: &origins, filters: &filters, index, names };
                 builder.build(host).map_err(|invalid| invalid.under(&format!("virtual_hosts[{index}]")))
             })
             .collect::<Result<_, _>>()?;
@@ -244,6 +255,7 @@ impl Route {
                 Condition::Cookie(matcher) => matcher.matches(request),
                 Condition::Grpc => is_grpc(request),
                 Condition::Fraction(fraction) => fraction.includes(random),
+                Condition::Claim => false,
             })
     }
 }
@@ -258,6 +270,7 @@ struct HostBuilder<'a> {
     config: &'a route_v3::RouteConfiguration,
     max_body: usize,
     origins: &'a HashMap<Part, &'a Origin>,
+    filters: &'a Overrides,
     index: usize,
     names: &'a mut ClusterNames,
 }
@@ -269,12 +282,14 @@ impl HostBuilder<'_> {
         refuse(!message.route_specifiers.is_empty(), "route_specifiers", "route specifiers")?;
         refuse(message.cors.is_some(), "cors", "CORS policies outside typed_per_filter_config")?;
         let defaults = VirtualHostDefaults::build(self.config, message, self.names)?;
+        let filters = Overrides::build(&message.typed_per_filter_config, Some(self.filters), self.names)?;
         let routes = message
             .routes
             .iter()
             .enumerate()
             .map(|(index, route)| {
-                self.route(route, index, &defaults).map_err(|invalid| invalid.under(&format!("routes[{index}]")))
+                self.route(route, index, &defaults, &filters)
+                    .map_err(|invalid| invalid.under(&format!("routes[{index}]")))
             })
             .collect::<Result<_, _>>()?;
         Ok(VirtualHost {
@@ -305,14 +320,17 @@ impl HostBuilder<'_> {
         message: &route_v3::Route,
         index: usize,
         defaults: &VirtualHostDefaults,
+        filters: &Overrides,
     ) -> Result<Route, Invalid> {
         refuse(!message.route_specifiers.is_empty(), "route_specifiers", "route specifiers")?;
         let Some(rule) = &message.r#match else {
             return Err(Invalid::at("match", "a route needs a match".into()));
         };
+        let filters = Overrides::build(&message.typed_per_filter_config, Some(filters), self.names)?;
         let action = match &message.action {
             Some(route_v3::route::Action::Route(action)) => Action::Forward(Box::new(
-                Forward::build(action, message, defaults, self.names).map_err(|invalid| invalid.under("route"))?,
+                Forward::build(action, message, defaults, &filters, self.names)
+                    .map_err(|invalid| invalid.under("route"))?,
             )),
             Some(route_v3::route::Action::Redirect(redirect)) => {
                 Action::Redirect(Redirect::build(redirect).map_err(|invalid| invalid.under("redirect"))?)
@@ -346,6 +364,7 @@ impl HostBuilder<'_> {
             )?,
             stat_prefix: (!message.stat_prefix.is_empty()).then(|| message.stat_prefix.as_str().into()),
             per_filter_configs: message.typed_per_filter_config.clone(),
+            filters,
             origin: self.origin(Part::Route { virtual_host: self.index, route: index }),
             conditions: conditions(rule).map_err(|invalid| invalid.under("match"))?,
         })
@@ -359,12 +378,21 @@ impl HostBuilder<'_> {
     }
 }
 
+/// The filter that reads tokens, under whose name routes look for claims.
+const JWT_FILTER: &str = "envoy.filters.http.jwt_authn";
+
 /// The conditions of a match besides the path, cheap ones first.
 fn conditions(message: &route_v3::RouteMatch) -> Result<Vec<Condition>, Invalid> {
     refuse(message.tls_context.is_some(), "tls_context", "conditions on client certificates")?;
-    refuse(!message.dynamic_metadata.is_empty(), "dynamic_metadata", "conditions on dynamic metadata")?;
+    let is_of_token = |matcher: &MetadataMatcher| matcher.filter == JWT_FILTER;
+    let all_of_tokens = message.dynamic_metadata.iter().all(is_of_token);
+    refuse(!all_of_tokens, "dynamic_metadata", "conditions on dynamic metadata")?;
     refuse(!message.filter_state.is_empty(), "filter_state", "conditions on filter state")?;
     let mut conditions = Vec::new();
+    // Without the JWT filter, which is refused, its metadata are absent: what is inverted always holds.
+    if message.dynamic_metadata.iter().any(|matcher| !matcher.invert) {
+        conditions.push(Condition::Claim);
+    }
     if message.grpc.is_some() {
         conditions.push(Condition::Grpc);
     }
@@ -417,7 +445,7 @@ fn require_tls(value: i32) -> Result<RequireTls, Invalid> {
 }
 
 /// A text of a data source that lies in the message itself.
-fn inline_bytes(source: &core_v3::DataSource) -> Result<&[u8], Invalid> {
+pub(super) fn inline_bytes(source: &core_v3::DataSource) -> Result<&[u8], Invalid> {
     use core_v3::data_source::Specifier;
     match &source.specifier {
         None => Ok(b""),

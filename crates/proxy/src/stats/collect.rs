@@ -178,10 +178,35 @@ impl HttpStats {
         collect_blocks(&scope, "", || self.blocks(), samples);
         collect_absent(&scope, http::ABSENT_COUNTERS, http::ABSENT_GAUGES, samples);
         collect_classes(&scope, self.blocks().map(|block| &block.downstream_rq), samples);
+        self.collect_filters(&scope, samples);
         self.distributions(&mut |name, now| {
             let value = self.history.reading(&name, now);
             samples.push(Sample::new(&scope, name, value));
         });
+    }
+
+    fn collect_filters(&self, scope: &Arc<Scope>, samples: &mut Vec<Sample>) {
+        let cors = || self.blocks().filter_map(|block| block.cors.get());
+        if cors().next().is_some() {
+            collect_blocks(scope, "cors.", cors, samples);
+        }
+        let faults = || self.blocks().filter_map(|block| block.fault.get());
+        if faults().next().is_some() {
+            collect_blocks(scope, "fault.", faults, samples);
+        }
+        let mut callers: BTreeMap<&str, [u64; 2]> = BTreeMap::new();
+        for caller in faults().flat_map(|block| block.callers.iter()) {
+            let [aborts, delays] = callers.entry(&caller.name).or_default();
+            *aborts += caller.aborts_injected.get();
+            *delays += caller.delays_injected.get();
+        }
+        for (caller, counts) in callers {
+            for (name, count) in ["aborts_injected", "delays_injected"].into_iter().zip(counts) {
+                if count > 0 {
+                    samples.push(Sample::new(scope, format!("fault.{caller}.{name}"), Value::Counter(count)));
+                }
+            }
+        }
     }
 
     fn distributions(&self, visit: &mut dyn FnMut(Leaf, Distribution)) {

@@ -1,11 +1,13 @@
 //! What is counted of an HTTP connection manager? Envoy's `http.<stat_prefix>.` tree.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use lateen_telemetry::{Counter, Gauge};
 
 use super::block::{PerWorker, block};
+use super::cluster::Lazy;
 use super::codes::ClassCounters;
+use crate::snapshot::filter::{FilterChain, FilterKind};
 
 block! {
     /// What one worker counts of one `stat_prefix`.
@@ -79,6 +81,10 @@ block! {
         others {
             /// `downstream_rq_<class>xx` and `downstream_rq_completed`.
             downstream_rq: ClassCounters,
+            /// `fault.*`, where there is a fault filter.
+            fault: Lazy<FaultCounters>,
+            /// `cors.*`, where there is a CORS filter.
+            cors: Lazy<CorsCounters>,
         }
     }
 }
@@ -88,6 +94,86 @@ impl HttpCounters {
     #[inline]
     pub fn count_response(&self, status: u16) {
         self.downstream_rq.count(status);
+    }
+
+    /// Makes the counters of these filters visible before they count anything.
+    pub(crate) fn show_filters(&self, filters: &FilterChain) {
+        if filters.has(FilterKind::Fault) {
+            self.fault.touch();
+        }
+        if filters.has(FilterKind::Cors) {
+            self.cors.touch();
+        }
+    }
+}
+
+block! {
+    /// What the fault filter counts.
+    pub struct FaultCounters {
+        counters { aborts_injected, delays_injected, faults_overflow, response_rl_injected }
+        gauges { active_faults }
+        histograms {}
+        others {
+            /// The same by the cluster of the caller.
+            callers: Callers,
+        }
+    }
+}
+
+block! {
+    /// What the CORS filter counts.
+    pub struct CorsCounters {
+        counters { origin_invalid, origin_valid }
+        gauges {}
+        histograms {}
+        others {}
+    }
+}
+
+/// Faults by the cluster of the caller: `fault.<cluster>.aborts_injected` and `delays_injected`. Names come from
+/// requests, so only the first ones are kept.
+#[derive(Debug, Default)]
+pub struct Callers(OnceLock<Box<Caller>>);
+
+/// The faults of the requests of one cluster.
+#[derive(Debug)]
+pub struct Caller {
+    /// The cluster, as Envoy would name it.
+    pub name: Box<str>,
+    /// Counter `aborts_injected`.
+    pub aborts_injected: Counter,
+    /// Counter `delays_injected`.
+    pub delays_injected: Counter,
+    next: Callers,
+}
+
+impl Callers {
+    /// Names that are kept.
+    const MOST: usize = 64;
+
+    /// Counts a fault of a caller.
+    pub fn count(&self, name: &[u8], counter: impl Fn(&Caller) -> &Counter) {
+        let name = String::from_utf8_lossy(name).replace([':', '\0'], "_");
+        let mut end = self;
+        for _ in 0..Self::MOST {
+            let caller = end.0.get_or_init(|| {
+                Box::new(Caller {
+                    name: name.as_str().into(),
+                    aborts_injected: Counter::default(),
+                    delays_injected: Counter::default(),
+                    next: Self::default(),
+                })
+            });
+            if *caller.name == *name {
+                return counter(caller).inc();
+            }
+            end = &caller.next;
+        }
+    }
+
+    /// The callers, in the order of their first faults.
+    pub fn iter(&self) -> impl Iterator<Item = &Caller> {
+        std::iter::successors(self.0.get(), |caller| caller.next.0.get()).map(AsRef::as_ref)
     }
 }
 

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use lateen_telemetry::Distribution;
+use lateen_telemetry::{Distribution, Gauge};
 
 pub use block::PerWorker;
 pub use cluster::{
@@ -25,7 +25,7 @@ pub use cluster::{
     OutlierCounters, RemainingGauges, RingGauges,
 };
 pub use codes::{ClassCounters, CodeCounters};
-pub use http::{HttpCounters, HttpStats};
+pub use http::{Caller, Callers, CorsCounters, FaultCounters, HttpCounters, HttpStats};
 pub use listener::{ListenerCounters, ListenerStats};
 pub use server::{ClusterManagerState, ListenerManagerState, ServerState, ServerStats, SubscriptionState};
 
@@ -142,6 +142,23 @@ impl<T> Scopes<T> {
 
     fn lock(&self) -> MutexGuard<'_, ByName<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Raises a gauge until it is dropped.
+#[derive(Debug)]
+pub(crate) struct InFlight<'a>(&'a Gauge);
+
+impl<'a> InFlight<'a> {
+    pub(crate) fn begin(gauge: &'a Gauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

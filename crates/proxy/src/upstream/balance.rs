@@ -32,6 +32,13 @@ pub(crate) struct PickContext<'a> {
     pub(crate) now: Instant,
 }
 
+impl PickContext<'_> {
+    /// The first pick of a request that nothing is known of.
+    pub(crate) fn plain(active: u32, now: Instant) -> Self {
+        Self { tried: &[], reselections: 0, hash: None, loads: None, active, criteria: None, now }
+    }
+}
+
 /// A host that was picked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Picked {

@@ -438,11 +438,10 @@ async fn a_connection_that_the_upstream_closed_while_idle_is_not_used_again() {
 
 #[tokio::test]
 async fn what_a_configuration_asks_for_and_does_not_get_is_said() {
-    let mut asking = set(
-        json!({"cluster": "a", "request_mirror_policies": [{"cluster": "a"}]}),
-        &[("a", &["127.0.0.1:9".parse().unwrap()])],
-    );
+    let mut asking =
+        set(json!({"cluster": "a", "internal_redirect_policy": {}}), &[("a", &["127.0.0.1:9".parse().unwrap()])]);
     let eager = json!({"name": "a", "type": "EDS", "eds_cluster_config": {"eds_config": {"ads": {}}},
+        "transport_socket": {"name": "envoy.transport_sockets.tls"},
         "preconnect_policy": {"per_upstream_preconnect_ratio": 1.5}});
     asking.insert(lateen_xds::json::parse::<Cluster>(eager).unwrap(), vec![]);
     let proxy = Proxy::start(&Options { workers: 1, admin: None }).unwrap();
@@ -451,8 +450,9 @@ async fn what_a_configuration_asks_for_and_does_not_get_is_said() {
     assert_eq!(
         said,
         [
+            "cluster `a`: TLS to endpoints is not carried out yet; plain bytes are sent",
             "cluster `a`: connecting ahead of requests is not carried out yet",
-            "route configuration `routes`: mirroring is not carried out yet",
+            "route configuration `routes`: following redirects inside the proxy is not carried out yet",
         ]
     );
 }

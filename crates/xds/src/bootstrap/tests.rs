@@ -132,11 +132,17 @@ fn a_missing_route_configuration_is_named_with_its_listener() {
 }
 
 #[test]
-fn a_missing_secret_is_named() {
+fn a_missing_secret_never_comes_and_stops_nothing_else() {
     let mut set = gateway();
     set.secrets.clear();
-    let error = static_bootstrap(&set, &BootstrapOptions::default()).unwrap_err();
-    assert_eq!(error, BootstrapError::MissingSecret { secret: "cert".into() });
+    let bootstrap = static_bootstrap(&set, &BootstrapOptions::default()).unwrap();
+    let listener = &bootstrap["static_resources"]["listeners"][0];
+    let tls = &listener["filter_chains"][0]["transport_socket"]["typed_config"]["common_tls_context"];
+    assert_eq!(
+        tls["tls_certificate_sds_secret_configs"],
+        json!([{"name": "cert", "sds_config": {"path_config_source": {"path": "/dev/null"}, "resource_api_version": "V3"}}])
+    );
+    assert_eq!(bootstrap["node"], json!({"id": "lateen", "cluster": "lateen"}), "Envoy asks for a name then");
 }
 
 #[test]

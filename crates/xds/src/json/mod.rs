@@ -4,7 +4,7 @@
 //! `Any` is expanded to the fields of the message it wraps beside `@type`; one whose type is not known here is
 //! `{"@type": …, "value": <base64 of its bytes>}` in both directions, so that nothing is lost.
 //!
-//! Messages are read and written by what the descriptor set says of them (`schema`), on the wire format itself (`wire`):
+//! Messages are read and written by what the descriptor set says of them (`crate::schema`), on the wire format itself (`crate::wire`):
 //! a reflection library would take fourteen megabytes of a proxy's memory for its tables, encode maps inside an `Any` in
 //! random order (versions are content hashes), refuse unknown types, and could not say where in a document an error is.
 //!
@@ -12,15 +12,13 @@
 
 mod parse;
 mod render;
-mod schema;
-mod wire;
 
 use std::fmt;
 
 use prost::Name;
 use serde_json::Value;
 
-use schema::{EnumType, MessageType};
+use crate::schema::{self, EnumType, MessageType};
 
 /// Messages nested more deeply than this, counting those inside an `Any`, are refused (protobuf's usual limit).
 const MAX_DEPTH: usize = 100;
@@ -65,6 +63,17 @@ pub fn parse<M: Name + Default>(value: impl std::borrow::Borrow<Value>) -> Resul
 /// As [`parse`]; also a name that is not in the Envoy API.
 pub fn parse_named(full_name: &str, value: &Value) -> Result<Vec<u8>, JsonError> {
     parse::Parser::default().message(value, descriptor(full_name)?)
+}
+
+/// As [`parse_named`], but fields that the types do not have are passed over, and returned beside the bytes.
+///
+/// # Errors
+/// As [`parse_named`], except for unknown fields.
+pub fn parse_known_fields(full_name: &str, value: &Value) -> Result<(Vec<u8>, Vec<JsonError>), JsonError> {
+    let mut parser = parse::Parser::default();
+    parser.unknown_fields = Some(Vec::new());
+    let encoded = parser.message(value, descriptor(full_name)?)?;
+    Ok((encoded, parser.unknown_fields.unwrap_or_default()))
 }
 
 /// Whether messages of this full name (`envoy.config.route.v3.Route`) can be expanded.
@@ -163,7 +172,7 @@ impl Cursor {
 }
 
 /// Messages with a JSON form of their own; inside an `Any` that form stands under `value`.
-fn is_well_known(full_name: &str) -> bool {
+pub(crate) fn is_well_known(full_name: &str) -> bool {
     matches!(
         full_name.strip_prefix("google.protobuf."),
         Some(

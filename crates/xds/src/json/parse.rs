@@ -10,10 +10,10 @@ use prost_types::value::Kind as StructKind;
 use prost_types::{Any, Duration, ListValue, Struct, Timestamp};
 use serde_json::{Map, Value};
 
-use super::schema::{self, Field, Kind, MessageType};
-use super::wire::Payload;
 use super::{Cursor, JsonError, is_well_known, well_known_name};
 use crate::any::type_name;
+use crate::schema::{self, Field, Kind, MessageType};
+use crate::wire::Payload;
 
 /// `google.protobuf.Duration` covers ± 10,000 years.
 const MAX_DURATION_SECONDS: u64 = 315_576_000_000;
@@ -30,6 +30,8 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 #[derive(Default)]
 pub(super) struct Parser {
     cursor: Cursor,
+    /// Collects fields that the types do not have; without it they are errors.
+    pub(super) unknown_fields: Option<Vec<JsonError>>,
 }
 
 /// A value that is ready to be written.
@@ -64,8 +66,14 @@ impl Parser {
                 continue;
             }
             let Some(field) = kind.field_named(key) else {
-                self.cursor.enter_field(key);
-                return Err(self.cursor.error(format!("{} has no such field", kind.full_name)));
+                let mark = self.cursor.enter_field(key);
+                let error = self.cursor.error(format!("{} has no such field", kind.full_name));
+                self.cursor.leave(mark);
+                match &mut self.unknown_fields {
+                    None => return Err(error),
+                    Some(unknown) => unknown.push(error),
+                }
+                continue;
             };
             if value.is_null() && !takes_null(field) {
                 continue;
@@ -88,7 +96,7 @@ impl Parser {
     }
 
     fn field(&mut self, value: &Value, field: &Field, out: &mut Vec<u8>) -> Result<(), JsonError> {
-        if let Some((key, item)) = map_entry(field) {
+        if let Some((key, item)) = field.map_entry() {
             return self.map(value, field.number, key, item, out);
         }
         if !field.repeated {
@@ -403,14 +411,6 @@ fn integer(number: i128, kind: Kind) -> Encoded {
         Kind::Fixed32 | Kind::Sfixed32 => Payload::Fixed32((number as u32).to_le_bytes()),
         Kind::Fixed64 | Kind::Sfixed64 => Payload::Fixed64((number as u64).to_le_bytes()),
         _ => Payload::Varint(number as u64),
-    }
-}
-
-/// The kinds of key and value, if the field is a map.
-fn map_entry(field: &Field) -> Option<(Kind, Kind)> {
-    match field.kind {
-        Kind::Message(name) if field.repeated => schema::message(name)?.map_entry(),
-        _ => None,
     }
 }
 

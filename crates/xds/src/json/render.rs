@@ -1,7 +1,5 @@
 //! How is an encoded message written as JSON?
 
-use std::collections::BTreeMap;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use prost::Message;
@@ -10,10 +8,11 @@ use prost_types::value::Kind as StructKind;
 use prost_types::{Duration, ListValue, Struct, Timestamp};
 use serde_json::{Map, Number, Value};
 
-use super::schema::{self, Field, Kind, MessageType};
-use super::wire::{self, Payload};
 use super::{Cursor, JsonError, is_well_known, well_known_name};
 use crate::any::type_name;
+use crate::fields::{self, Fields};
+use crate::schema::{self, Field, Kind, MessageType};
+use crate::wire::Payload;
 
 /// What stands in the place of a sensitive text, as in Envoy's `/config_dump`.
 const REDACTED: &str = "[redacted]";
@@ -25,9 +24,6 @@ pub(super) struct Renderer {
     /// Whether the present place is below a sensitive field.
     sensitive: bool,
 }
-
-/// The fields that a message has, with the payloads of each.
-type Present<'k, 'b> = BTreeMap<u32, (&'k Field, Vec<Payload<&'b [u8]>>)>;
 
 impl Renderer {
     pub(super) fn plain() -> Self {
@@ -64,46 +60,8 @@ impl Renderer {
         Ok(object)
     }
 
-    /// Applies protobuf's rules for repeated records: lists grow, messages merge, of anything else the last one counts.
-    /// Fields that are not known are passed over.
-    fn present<'k, 'b>(&self, kind: &'k MessageType, encoded: &'b [u8]) -> Result<Present<'k, 'b>, JsonError> {
-        let malformed =
-            |error: &dyn std::fmt::Display| self.cursor.error(format!("cannot decode {}: {error}", kind.full_name));
-        let mut present = Present::new();
-        for record in wire::records(encoded) {
-            let (number, payload) = record.map_err(|error| malformed(&error))?;
-            let Some(field) = kind.field(number) else {
-                continue;
-            };
-            let wire_type = field.kind.wire_type();
-            let (other, payloads) = present.entry(field.position).or_insert_with(|| (field, Vec::new()));
-            if other.number != field.number {
-                // Another member of the same `oneof` came first.
-                *other = field;
-                payloads.clear();
-            }
-            match payload {
-                Payload::Bytes(mut rest) if field.repeated && wire_type != WireType::LengthDelimited => {
-                    while !rest.is_empty() {
-                        let element = wire::payload(&mut rest, wire_type);
-                        payloads.push(element.map_err(|error| malformed(&error))?);
-                    }
-                }
-                payload if payload.wire_type() != wire_type => {
-                    return Err(malformed(&format_args!("{} has another wire type", field.name)));
-                }
-                payload => {
-                    if !field.repeated && !matches!(field.kind, Kind::Message(_)) {
-                        payloads.clear();
-                    }
-                    payloads.push(payload);
-                }
-            }
-        }
-        present.retain(|_, (field, payloads)| {
-            field.repeated || field.presence || payloads.iter().any(|payload| !payload.is_default())
-        });
-        Ok(present)
+    fn present<'k, 'b>(&self, kind: &'k MessageType, encoded: &'b [u8]) -> Result<Fields<'k, 'b>, JsonError> {
+        fields::of(kind, encoded).map_err(|error| self.cursor.error(error))
     }
 
     /// `None`: the value is sensitive and has no form in which it could be shown.

@@ -454,6 +454,16 @@ fn malformed_bytes_are_errors() {
 }
 
 #[test]
+fn unknown_fields_are_passed_over_when_asked() {
+    let value = json!({"name": "a", "nom": "b", "load_assignment": {"endpoints": [{"locality": {"sone": "c"}}]}});
+    let (encoded, unknown) = parse_known_fields("envoy.config.cluster.v3.Cluster", &value).unwrap();
+    let paths: Vec<&str> = unknown.iter().map(|error| error.path.as_str()).collect();
+    assert_eq!(paths, ["nom", "load_assignment.endpoints[0].locality.sone"]);
+    let known = json!({"name": "a", "load_assignment": {"endpoints": [{"locality": {}}]}});
+    assert_eq!(render_named("envoy.config.cluster.v3.Cluster", &encoded), Ok(known));
+}
+
+#[test]
 fn access_log_json_formats_keep_their_structs() {
     let value = json!({"name": "envoy.access_loggers.file", "typed_config": {
         "@type": format!("{URL}envoy.extensions.access_loggers.file.v3.FileAccessLog"),

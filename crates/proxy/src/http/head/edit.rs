@@ -204,6 +204,11 @@ impl Head {
         self.remove_present(CONNECTION_NAMES & !Known::Http2Settings.bit() & !kept);
     }
 
+    /// Appends a line of another head.
+    pub(in crate::http) fn append_text(&mut self, name: &[u8], value: &[u8]) {
+        self.append_line(Known::lookup(name), name, value);
+    }
+
     /// Appends a line whose name is lower case and a token (RFC 9110 section 5.6.2), as a codec delivers it.
     pub(in crate::http) fn append_line(&mut self, known: Option<Known>, name: &[u8], value: &[u8]) {
         let field = self.store_line(known, name, value);

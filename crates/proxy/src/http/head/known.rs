@@ -33,6 +33,7 @@ known_names! {
     AccessControlAllowHeaders "access-control-allow-headers" Response,
     AccessControlAllowMethods "access-control-allow-methods" Response,
     AccessControlAllowOrigin "access-control-allow-origin" Response,
+    AccessControlAllowPrivateNetwork "access-control-allow-private-network" Response,
     AccessControlExposeHeaders "access-control-expose-headers" Response,
     AccessControlMaxAge "access-control-max-age" Response,
     AccessControlRequestHeaders "access-control-request-headers" Request,

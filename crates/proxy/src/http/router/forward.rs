@@ -1,26 +1,29 @@
 //! Forwarding a request: attempts at hosts of a cluster until a response comes or the policy gives up.
 
 mod attempt;
-mod deadlines;
 mod respond;
+mod tunnel;
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use self::attempt::{Attempt, attempt, client_left, connect, per_try_deadline, route_timeout};
-use self::deadlines::Deadlines;
+pub(crate) use self::attempt::route_timeout;
+use self::attempt::{Attempt, attempt, client_left, connect};
 use self::respond::respond;
 use crate::http::connection::Downstream;
+use crate::http::deadlines::{Deadlines, Late};
 use crate::http::exchange::{self, Cx, Scratch};
 use crate::http::h1::BodyLength;
 use crate::http::head::{Head, Known};
 use crate::http::reply::{LocalReply, grpc_as_http, is_grpc};
-use crate::http::router::hash;
 use crate::http::router::retry::{Reset, ResetKind, Retries};
 use crate::http::router::select::Routed;
+use crate::http::router::timeouts::Timeouts;
+use crate::http::router::{hash, mirror};
 use crate::http::stream_info::{Flag, StreamInfo};
 use crate::http::transfer::RequestBody;
 use crate::snapshot::cluster::OriginalDst;
@@ -46,6 +49,7 @@ pub(crate) enum Forwarded {
 }
 
 /// Forwards a request to the cluster of its route.
+#[expect(clippy::too_many_arguments, reason = "it touches the whole of the exchange; a struct would only hide it")]
 pub(crate) async fn forward<'v>(
     cx: &Cx<'v>,
     down: &mut Downstream,
@@ -54,42 +58,44 @@ pub(crate) async fn forward<'v>(
     routed: &Routed<'v>,
     route: &'v Forward,
     body: BodyLength,
+    mut deadlines: Deadlines,
 ) -> Forwarded {
-    let cluster = match (routed.cluster, routed.cluster_header) {
-        (Some(reference), _) => cx.view.cluster(reference.id),
-        (None, Some(header)) => scratch.request.value(header).and_then(|name| cx.view.cluster_named(name)),
-        (None, None) => None,
-    };
-    let Some(cluster) = cluster else {
+    let Some(cluster) = cluster_of(cx, routed, &scratch.request) else {
         cx.http.no_cluster.inc();
         let status = route.cluster_not_found_status;
         return Forwarded::Reply(LocalReply::empty(status, "cluster_not_found").flagged(Flag::NoClusterFound));
     };
     info.cluster = Some(&cluster.cluster.config.name);
     let counters = cluster.counters();
-    let policy = route.retry.as_deref();
-    let mut retries = Retries::new(policy);
+    let mut retries = Retries::new(route.retry.as_deref(), &mut scratch.request);
     let limit = route.request_buffer_limit.map_or(REPLAY_LIMIT, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-    let mut body = RequestBody::new(body, policy.map(|_| limit));
-    let timeout = exchange::route_timeout(&scratch.request, route);
-    let mut deadlines = Deadlines { timeout, ..Deadlines::default() };
-    let idle = route.idle_timeout.or(cx.manager.stream_idle_timeout).filter(|timeout| !timeout.is_zero());
-    deadlines.idle = idle.map(|timeout| (timeout, info.started));
+    let mut body = match cx.upgraded {
+        Some(_) => RequestBody::held(),
+        None => RequestBody::new(body, retries.may_retry().then_some(limit)),
+    };
+    let timeouts = Timeouts::take(&mut scratch.request, route, cx.manager.max_stream_duration, cx.internal);
+    deadlines.timeouts = timeouts;
+    // A request for an upgrade is never complete; for the timeouts it counts as if it were.
     if body.finished {
-        info.request_duration = Some(Duration::ZERO);
-        deadlines.route = timeout.map(|timeout| info.started + timeout);
+        // A filter may have held the request back: the router's clock starts when the request comes to it.
+        let held = info.flags.contains(Flag::DelayInjected);
+        deadlines.request_complete(if held { Instant::now() } else { info.started });
     }
-    exchange::prepare_upstream_head(cx, scratch, info, routed, route, timeout);
+    exchange::prepare_upstream_head(cx, scratch, info, routed, route, &timeouts);
     let hash = match cluster.cluster.config.balancing.policy.is_hashed() {
         true => hash::hash(&route.hash_policy, &scratch.request, info, &mut scratch.cookies),
         false => None,
     };
     let mut tried: Vec<u32> = Vec::new();
     let mut retry_permit = None;
-    let mut previous = policy.and_then(|policy| policy.previous_priorities).map(PreviousPriorities::new);
+    let mut previous = route.retry.as_ref().and_then(|policy| policy.previous_priorities).map(PreviousPriorities::new);
+    let mut retried_late = false;
     loop {
         info.attempts += 1;
-        attempt_headers(scratch, info, routed, route, &deadlines, cx.manager.suppress_envoy_headers);
+        attempt_headers(cx, scratch, info, routed, route, &deadlines, retried_late);
+        if info.attempts == 1 && !route.mirrors.is_empty() && cx.upgraded.is_none() {
+            body.copy_to(mirror::start(cx, route, &scratch.request, body.framing(), timeouts.all));
+        }
         let loads = match &mut previous {
             Some(previous) if info.attempts > 1 => previous.loads(&cluster.cluster.endpoints, &cluster.host_sets()),
             _ => None,
@@ -124,18 +130,21 @@ pub(crate) async fn forward<'v>(
             info.upstream_host = Some(Cow::Borrowed(&host.endpoint.address.text));
             host
         };
-        deadlines.attempt = per_try_deadline(route, &body);
+        if timeouts.limit_tries() {
+            deadlines.begin_attempt(Instant::now());
+        }
         let mut up = None;
         let connected = connect(cx, down, info, cluster, host, route.priority, &body, &deadlines).await;
         let outcome = match connected {
             Ok(connected) => {
                 cx.worker.report(cluster, host, Outcome::Connected);
                 let (up, _) = up.insert(connected);
-                attempt(cx, down, scratch, info, cluster, host, up, &mut body, &mut deadlines, route).await
+                attempt(cx, down, scratch, info, cluster, host, up, &mut body, &mut deadlines).await
             }
             Err(Attempt::NoPool) => return no_healthy_upstream(cx, cluster),
             Err(failed) => failed,
         };
+        counters.retry_or_shadow_abandoned.add(std::mem::take(&mut body.given_up));
         if cluster.cluster.config.outlier_detection.is_some()
             && let Some(reported) = reported(&outcome, up.is_some(), &scratch.request, &scratch.response)
         {
@@ -144,7 +153,7 @@ pub(crate) async fn forward<'v>(
         // The retry that this attempt was, if it was one, is over.
         drop(retry_permit.take());
         let wants_retry = match &outcome {
-            Attempt::Response(_) => retries.wants_response(&scratch.response),
+            Attempt::Response(_) => retries.wants_response(&scratch.response, SystemTime::now()),
             Attempt::Reset(reset) if reset.kind == ResetKind::Overflow => false,
             Attempt::Reset(reset) => {
                 host.endpoint.state.errors.fetch_add(1, Ordering::Relaxed);
@@ -152,10 +161,8 @@ pub(crate) async fn forward<'v>(
             }
             _ => false,
         };
-        if wants_retry {
-            if body.replay().is_none() {
-                counters.retry_or_shadow_abandoned.inc();
-            } else if retries.is_exhausted() {
+        if wants_retry && body.replay().is_some() {
+            if retries.is_exhausted() {
                 counters.upstream_rq_retry_limit_exceeded.inc();
                 info.flags.raise(Flag::UpstreamRetryLimitExceeded);
             } else if let Some(permit) = cluster.breaker(route.priority).admit_retry(Instant::now()) {
@@ -171,14 +178,30 @@ pub(crate) async fn forward<'v>(
                 if let (Some(previous), Some(index)) = (&mut previous, index) {
                     previous.attempted(index);
                 }
-                counters.upstream_rq_retry.inc();
-                counters.upstream_rq_retry_backoff_exponential.inc();
-                let wait = retries.back_off(&mut cx.worker.rng.borrow_mut());
+                let (wait, asked_for) = retries.back_off(&mut cx.worker.rng.borrow_mut());
+                retried_late = false;
+                if let Attempt::Reset(reset) = &outcome {
+                    retried_late = reset.kind.is_late();
+                    info.transport_failure = reset.transport_failure.map(Cow::Borrowed);
+                }
+                deadlines.end_attempt();
                 match pause(down, &deadlines, &body, wait).await {
-                    Paused::Over => continue,
-                    Paused::Timeout => {
-                        counters.upstream_rq_timeout.inc();
-                        return answered_locally(cx, cluster, route_timeout());
+                    Paused::Over => {
+                        info.transport_failure = None;
+                        counters.upstream_rq_retry.inc();
+                        if asked_for {
+                            counters.upstream_rq_retry_backoff_ratelimited.inc();
+                        } else {
+                            counters.upstream_rq_retry_backoff_exponential.inc();
+                        }
+                        continue;
+                    }
+                    // No request is under way that the cluster could count as late.
+                    Paused::Late(Late::Route) => {
+                        return Forwarded::Reply(route_timeout(timeouts.alternative_response));
+                    }
+                    Paused::Late(late) => {
+                        return Forwarded::Reply(exchange::late_reply(cx, late, body.finished));
                     }
                     Paused::DownstreamGone => {
                         downstream_gone(info);
@@ -198,20 +221,32 @@ pub(crate) async fn forward<'v>(
                     .await
             }
             (Attempt::Reset(reset), _) => {
-                let mut reply = reset_reply(reset, info);
+                let mut reply = reset_reply(reset, info, timeouts.alternative_response);
                 if reset.kind == ResetKind::Overflow && !cx.manager.suppress_envoy_headers {
                     reply = reply.with_header(Known::XEnvoyOverloaded, b"true".to_vec());
                 }
-                take_rest(down, scratch, info, &mut body).await;
+                if cx.upgraded.is_none() {
+                    take_rest(down, scratch, info, &mut body).await;
+                }
                 answered_locally(cx, cluster, reply)
             }
             (Attempt::Timeout(reply), _) => answered_locally(cx, cluster, reply),
+            (Attempt::Ended(reply), _) => Forwarded::Reply(reply),
             (Attempt::DownstreamGone | Attempt::Response(_) | Attempt::NoPool, _) => {
                 downstream_gone(info);
                 Forwarded::Broken
             }
             (Attempt::BadRequestBody(reply), _) => Forwarded::Reply(reply),
         };
+    }
+}
+
+/// The cluster of a route, if it exists.
+pub(crate) fn cluster_of<'v>(cx: &Cx<'v>, routed: &Routed<'v>, request: &Head) -> Option<&'v Rc<WorkerCluster>> {
+    match (routed.cluster, routed.cluster_header) {
+        (Some(reference), _) => cx.view.cluster(reference.id),
+        (None, Some(header)) => request.value(header).and_then(|name| cx.view.cluster_named(name)),
+        (None, None) => None,
     }
 }
 
@@ -240,7 +275,7 @@ async fn take_rest(down: &mut Downstream, scratch: &mut Scratch, info: &mut Stre
     }
 }
 
-fn downstream_gone(info: &mut StreamInfo<'_>) {
+pub(crate) fn downstream_gone(info: &mut StreamInfo<'_>) {
     info.flags.raise(Flag::DownstreamConnectionTermination);
     info.details = Some(Cow::Borrowed("downstream_remote_disconnect"));
 }
@@ -268,7 +303,7 @@ fn reported(outcome: &Attempt, connected: bool, request: &Head, response: &Head)
         }
         Attempt::Reset(reset) => match reset.kind {
             ResetKind::Overflow => None,
-            ResetKind::PerTryTimeout => connected.then_some(Outcome::Timeout),
+            ResetKind::PerTryTimeout | ResetKind::PerTryIdleTimeout => connected.then_some(Outcome::Timeout),
             _ => Some(Outcome::ConnectionFailed),
         },
         Attempt::Timeout(reply) if connected && reply.flag == Some(Flag::UpstreamRequestTimeout) => {
@@ -290,13 +325,17 @@ fn answered_locally(cx: &Cx<'_>, cluster: &WorkerCluster, reply: LocalReply) -> 
     Forwarded::Reply(reply)
 }
 
-fn reset_reply(reset: Reset, info: &mut StreamInfo<'_>) -> LocalReply {
+fn reset_reply(reset: Reset, info: &mut StreamInfo<'_>, alternative: bool) -> LocalReply {
     if let Some(reason) = reset.transport_failure {
         info.transport_failure = Some(Cow::Borrowed(reason));
     }
-    if reset.kind == ResetKind::PerTryTimeout {
-        return LocalReply::text(504, "upstream request timeout", "upstream_per_try_timeout")
-            .flagged(Flag::UpstreamRequestTimeout);
+    let details = match reset.kind {
+        ResetKind::PerTryTimeout => Some("upstream_per_try_timeout"),
+        ResetKind::PerTryIdleTimeout => Some("upstream_per_try_idle_timeout"),
+        _ => None,
+    };
+    if let Some(details) = details {
+        return LocalReply { details: details.into(), ..route_timeout(alternative) };
     }
     let retried = if info.attempts > 1 { "retried and the latest " } else { "" };
     let reason = reset.kind.text();
@@ -307,19 +346,27 @@ fn reset_reply(reset: Reset, info: &mut StreamInfo<'_>) -> LocalReply {
 
 /// The headers that differ between attempts.
 fn attempt_headers(
+    cx: &Cx<'_>,
     scratch: &mut Scratch,
     info: &StreamInfo<'_>,
     routed: &Routed<'_>,
     route: &Forward,
     deadlines: &Deadlines,
-    suppress: bool,
+    retried_late: bool,
 ) {
     if routed.virtual_host.include_request_attempt_count {
         scratch.request.set_in_place(Known::XEnvoyAttemptCount, number(info.attempts.into(), &mut [0; 20]));
     }
-    if !suppress && info.attempts > 1 {
+    if info.attempts == 1 {
+        return;
+    }
+    if routed.virtual_host.include_is_timeout_retry_header {
+        let value: &[u8] = if retried_late { b"true" } else { b"false" };
+        scratch.request.set_in_place(Known::XEnvoyIsTimeoutRetry, value);
+    }
+    if !cx.manager.suppress_envoy_headers {
         let left = deadlines.route.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        exchange::set_expected_timeout(&mut scratch.request, route, left.or(deadlines.timeout));
+        deadlines.timeouts.tell_upstream(&mut scratch.request, route, left.or(deadlines.timeouts.all));
     }
 }
 
@@ -339,20 +386,22 @@ pub(crate) fn number(value: u64, space: &mut [u8; 20]) -> &[u8] {
 
 enum Paused {
     Over,
-    Timeout,
+    Late(Late),
     DownstreamGone,
 }
 
 /// Waits before the next attempt, unless the request ends meanwhile.
 async fn pause(down: &mut Downstream, deadlines: &Deadlines, body: &RequestBody, wait: Duration) -> Paused {
     let until = Instant::now() + wait;
-    let timeout = deadlines.route.filter(|deadline| *deadline < until);
+    let deadline = deadlines.next().map_or(until, |deadline| deadline.min(until));
     std::future::poll_fn(|cx| {
         if client_left(down, body, cx).is_ready() {
             return Poll::Ready(Paused::DownstreamGone);
         }
-        let over = if timeout.is_some() { Paused::Timeout } else { Paused::Over };
-        down.alarm.poll(Some(timeout.unwrap_or(until)), cx).map(|()| over)
+        down.alarm.poll(Some(deadline), cx).map(|()| match deadlines.late(Instant::now()) {
+            Some(late) if deadline < until => Paused::Late(late),
+            _ => Paused::Over,
+        })
     })
     .await
 }

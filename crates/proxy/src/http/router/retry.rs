@@ -1,13 +1,15 @@
 //! Deciding whether to try again: which failures the policy names, how often, after which wait.
 
 use std::borrow::Cow;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fastrand::Rng;
 
-use crate::http::head::{Head, Known};
+use crate::http::head::{Head, HeaderName, Known};
 use crate::http::stream_info::Flag;
-use crate::snapshot::route::{RetryOn, RetryPolicy};
+use crate::snapshot::route::{
+    DEFAULT_BACK_OFF, RateLimitedBackOff, ResetHeaderFormat, RetryOn, RetryPolicy, RetryReasons,
+};
 
 /// How an attempt failed without a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub(crate) enum ResetKind {
     PerTryTimeout,
     /// A circuit breaker was open.
     Overflow,
+    /// The try was silent for too long.
+    PerTryIdleTimeout,
 }
 
 impl ResetKind {
@@ -34,7 +38,7 @@ impl ResetKind {
             Self::ConnectTimeout => "connection timeout",
             Self::Termination => "connection termination",
             Self::ProtocolError => "protocol error",
-            Self::PerTryTimeout => "per try timeout",
+            Self::PerTryTimeout | Self::PerTryIdleTimeout => "per try timeout",
             Self::Overflow => "overflow",
         }
     }
@@ -45,16 +49,21 @@ impl ResetKind {
             Self::ConnectFailure | Self::ConnectTimeout => Flag::UpstreamConnectionFailure,
             Self::Termination => Flag::UpstreamConnectionTermination,
             Self::ProtocolError => Flag::UpstreamProtocolError,
-            Self::PerTryTimeout => Flag::UpstreamRequestTimeout,
+            Self::PerTryTimeout | Self::PerTryIdleTimeout => Flag::UpstreamRequestTimeout,
             Self::Overflow => Flag::UpstreamOverflow,
         }
+    }
+
+    /// Whether the try was given up because it took too long.
+    pub(crate) const fn is_late(self) -> bool {
+        matches!(self, Self::PerTryTimeout | Self::PerTryIdleTimeout)
     }
 
     /// The status of the reply.
     pub(crate) const fn status(self) -> u16 {
         match self {
             Self::ProtocolError => 502,
-            Self::PerTryTimeout => 504,
+            Self::PerTryTimeout | Self::PerTryIdleTimeout => 504,
             _ => 503,
         }
     }
@@ -100,17 +109,79 @@ impl Reset {
 }
 
 /// The retries of one request.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Retries<'v> {
     policy: Option<&'v RetryPolicy>,
+    reasons: RetryReasons,
     left: u32,
     waits: u32,
+    /// What an internal client added.
+    wishes: Option<Box<Wishes>>,
+    /// The wait that the last response asked for.
+    asked: Option<Duration>,
+}
+
+/// Statuses and headers that an internal client wants retried.
+#[derive(Debug, Default)]
+struct Wishes {
+    statuses: Vec<u16>,
+    headers: Vec<HeaderName>,
 }
 
 impl<'v> Retries<'v> {
-    /// By the policy of the route.
-    pub(crate) fn new(policy: Option<&'v RetryPolicy>) -> Self {
-        Self { policy, left: policy.map_or(0, |policy| policy.num_retries), waits: 0 }
+    /// By the policy of the route, and by the headers of an internal client, which are taken out of the request.
+    pub(crate) fn new(policy: Option<&'v RetryPolicy>, request: &mut Head) -> Self {
+        let mut retries = Self {
+            policy,
+            reasons: policy.map(|policy| policy.reasons).unwrap_or_default(),
+            left: policy.map_or(1, |policy| policy.num_retries),
+            ..Self::default()
+        };
+        if request.has_envoy_headers() {
+            retries.take_wishes(request);
+        }
+        if let Some(policy) = policy
+            && !policy.retriable_request_headers.is_empty()
+            && !policy.retriable_request_headers.iter().any(|matcher| matcher.matches(request))
+        {
+            retries.reasons = RetryReasons::default();
+        }
+        retries
+    }
+
+    fn take_wishes(&mut self, request: &mut Head) {
+        if let Some(list) = request.get(Known::XEnvoyRetryOn) {
+            self.reasons = self.reasons.with(RetryReasons::parse(list, |reason| !reason.is_grpc()));
+        }
+        if let Some(list) = request.get(Known::XEnvoyRetryGrpcOn) {
+            self.reasons = self.reasons.with(RetryReasons::parse(list, RetryOn::is_grpc));
+        }
+        if let Some(count) = request.get(Known::XEnvoyMaxRetries).and_then(number) {
+            self.left = count;
+        }
+        let list = |name| request.get(name).into_iter().flat_map(|list: &[u8]| list.split(|byte| *byte == b','));
+        let statuses: Vec<u16> = list(Known::XEnvoyRetriableStatusCodes).filter_map(number).collect();
+        let headers: Vec<HeaderName> = list(Known::XEnvoyRetriableHeaderNames)
+            .filter_map(|name| HeaderName::parse(str::from_utf8(name.trim_ascii()).ok()?).ok())
+            .collect();
+        if !statuses.is_empty() || !headers.is_empty() {
+            self.wishes = Some(Box::new(Wishes { statuses, headers }));
+        }
+        for name in [
+            Known::XEnvoyRetryOn,
+            Known::XEnvoyRetryGrpcOn,
+            Known::XEnvoyMaxRetries,
+            Known::XEnvoyHedgeOnPerTryTimeout,
+            Known::XEnvoyRetriableHeaderNames,
+            Known::XEnvoyRetriableStatusCodes,
+        ] {
+            request.remove_known(name);
+        }
+    }
+
+    /// Whether there is anything for which the request would be tried again.
+    pub(crate) fn may_retry(&self) -> bool {
+        !self.reasons.is_empty()
     }
 
     /// Whether no further attempt is allowed.
@@ -126,60 +197,104 @@ impl<'v> Retries<'v> {
         }
     }
 
-    /// Whether the policy retries this response.
-    pub(crate) fn wants_response(&self, response: &Head) -> bool {
-        let Some(policy) = self.policy else { return false };
+    /// Whether this response is retried; if so, the wait that it asks for counts.
+    pub(crate) fn wants_response(&mut self, response: &Head, now: SystemTime) -> bool {
+        let wanted = self.may_retry() && self.matches_response(response);
+        self.asked = None;
+        if wanted && let Some(back_off) = self.policy.and_then(|policy| policy.rate_limited_back_off.as_ref()) {
+            self.asked = asked_wait(back_off, response, now);
+        }
+        wanted
+    }
+
+    fn matches_response(&self, response: &Head) -> bool {
+        let on = |reason| self.reasons.contains(reason);
         let status = response.status();
         if response.contains(Known::XEnvoyRatelimited) {
-            return policy.on(RetryOn::EnvoyRatelimited);
+            return on(RetryOn::EnvoyRatelimited);
         }
-        if policy.on(RetryOn::FiveXx) && status >= 500 {
+        if on(RetryOn::FiveXx) && status >= 500 {
             return true;
         }
-        if policy.on(RetryOn::GatewayError) && (502..=504).contains(&status) {
+        if on(RetryOn::GatewayError) && (502..=504).contains(&status) {
             return true;
         }
-        if policy.on(RetryOn::Retriable4xx) && status == 409 {
+        if on(RetryOn::Retriable4xx) && status == 409 {
             return true;
         }
-        if policy.on(RetryOn::RetriableStatusCodes) && policy.retriable_status_codes.contains(&status) {
-            return true;
-        }
-        if policy.on(RetryOn::RetriableHeaders)
-            && policy.retriable_headers.iter().any(|matcher| matcher.matches(response))
+        let wishes = self.wishes.as_deref();
+        if on(RetryOn::RetriableStatusCodes)
+            && (self.policy.is_some_and(|policy| policy.retriable_status_codes.contains(&status))
+                || wishes.is_some_and(|wishes| wishes.statuses.contains(&status)))
         {
             return true;
         }
-        let grpc = response.get(Known::GrpcStatus);
-        match grpc {
-            Some(b"1") => policy.on(RetryOn::Cancelled),
-            Some(b"4") => policy.on(RetryOn::DeadlineExceeded),
-            Some(b"8") => policy.on(RetryOn::ResourceExhausted),
-            Some(b"13") => policy.on(RetryOn::Internal),
-            Some(b"14") => policy.on(RetryOn::Unavailable),
+        if on(RetryOn::RetriableHeaders) {
+            let matched = |policy: &RetryPolicy| policy.retriable_headers.iter().any(|one| one.matches(response));
+            let wished = |wishes: &Wishes| wishes.headers.iter().any(|name| response.has(name));
+            if self.policy.is_some_and(matched) || wishes.is_some_and(wished) {
+                return true;
+            }
+        }
+        match response.get(Known::GrpcStatus) {
+            Some(b"1") => on(RetryOn::Cancelled),
+            Some(b"4") => on(RetryOn::DeadlineExceeded),
+            Some(b"8") => on(RetryOn::ResourceExhausted),
+            Some(b"13") => on(RetryOn::Internal),
+            Some(b"14") => on(RetryOn::Unavailable),
             _ => false,
         }
     }
 
-    /// Whether the policy retries this failure.
-    pub(crate) fn wants_reset(&self, reset: Reset) -> bool {
-        let Some(policy) = self.policy.filter(|_| reset.kind != ResetKind::Overflow) else { return false };
-        if policy.on(RetryOn::FiveXx) || policy.on(RetryOn::GatewayError) || policy.on(RetryOn::Reset) {
+    /// Whether this failure is retried.
+    pub(crate) fn wants_reset(&mut self, reset: Reset) -> bool {
+        self.asked = None;
+        let on = |reason| self.reasons.contains(reason);
+        if on(RetryOn::FiveXx) || on(RetryOn::GatewayError) || on(RetryOn::Reset) {
             return true;
         }
         let connect = matches!(reset.kind, ResetKind::ConnectFailure | ResetKind::ConnectTimeout);
-        connect && (policy.on(RetryOn::ConnectFailure) || policy.on(RetryOn::ResetBeforeRequest))
+        connect && (on(RetryOn::ConnectFailure) || on(RetryOn::ResetBeforeRequest))
     }
 
-    /// Uses up one retry and gives the wait before it: uniform below base × 2ⁿ, at most the maximum (as measured on
+    /// Uses up one retry and gives the wait before it, and whether the last response asked for that wait: then it is
+    /// that long and up to half as long again. Else it is uniform below base × 2ⁿ, at most the maximum (as measured on
     /// Envoy; its documentation has another formula).
-    pub(crate) fn back_off(&mut self, rng: &mut Rng) -> Duration {
+    pub(crate) fn back_off(&mut self, rng: &mut Rng) -> (Duration, bool) {
         self.left = self.left.saturating_sub(1);
-        let Some(policy) = self.policy else { return Duration::ZERO };
-        let bound = policy.back_off_base.saturating_mul(1_u32.checked_shl(self.waits).unwrap_or(u32::MAX));
+        if let Some(asked) = self.asked.take() {
+            return (asked + below(asked / 2, rng), true);
+        }
+        let (base, most) = match self.policy {
+            Some(policy) => (policy.back_off_base, policy.back_off_max),
+            None => (DEFAULT_BACK_OFF, DEFAULT_BACK_OFF * 10),
+        };
+        let bound = base.saturating_mul(1_u32.checked_shl(self.waits).unwrap_or(u32::MAX));
         self.waits += 1;
-        let bound = bound.min(policy.back_off_max);
-        let nanos = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
-        Duration::from_nanos(rng.u64(0..nanos.max(1)))
+        (below(bound.min(most), rng), false)
     }
 }
+
+/// The wait that the first header that names a sensible one asks for.
+fn asked_wait(back_off: &RateLimitedBackOff, response: &Head, now: SystemTime) -> Option<Duration> {
+    back_off.reset_headers.iter().find_map(|header| {
+        let seconds = Duration::from_secs(number(response.value(&header.name)?)?);
+        let wait = match header.format {
+            ResetHeaderFormat::Seconds => seconds,
+            ResetHeaderFormat::UnixTimestamp => UNIX_EPOCH.checked_add(seconds)?.duration_since(now).ok()?,
+        };
+        (wait > Duration::from_millis(1) && wait <= back_off.max_interval).then_some(wait)
+    })
+}
+
+fn below(bound: Duration, rng: &mut Rng) -> Duration {
+    let nanos = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
+    Duration::from_nanos(rng.u64(0..nanos.max(1)))
+}
+
+fn number<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
+    str::from_utf8(text.trim_ascii()).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -68,6 +68,7 @@ pub(super) enum Fact {
     StreamId,
     UniqueId,
     AccessLogType,
+    LocalReplyBody,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -373,7 +374,8 @@ fn fact(name: &str) -> Option<Operator> {
         "GRPC_STATUS_NUMBER" => Operator::GrpcStatus(GrpcStyle::Number),
         "QUERY_PARAMS" => Operator::QueryParameters,
         "HOSTNAME" => Operator::Constant(host_name()),
-        "LOCAL_REPLY_BODY" | "CUSTOM_FLAGS" => Operator::Constant(Some("".into())),
+        "LOCAL_REPLY_BODY" => Operator::Fact(Fact::LocalReplyBody),
+        "CUSTOM_FLAGS" => Operator::Constant(Some("".into())),
         other => Operator::Fact(match other {
             "REQUEST_HEADERS_BYTES" => Fact::RequestHeadersBytes,
             "RESPONSE_TRAILERS_BYTES" => Fact::ResponseTrailersBytes,

@@ -41,7 +41,11 @@ fn rendered(format: &Format, empty: Empty) -> String {
     let (request, response) = (requested(), response(200, &[("x-up", "u1"), ("x-up", "u2")]));
     let stream = ended(&connection);
     let mut out = b"|".to_vec();
-    format.render(&FormatContext { request: &request, response: Some(&response), stream: &stream }, empty, &mut out);
+    format.render(
+        &FormatContext { request: &request, response: Some(&response), stream: &stream, local_reply: b"" },
+        empty,
+        &mut out,
+    );
     String::from_utf8(out).unwrap()[1..].to_owned()
 }
 
@@ -141,7 +145,11 @@ fn blanks_in_details_become_underscores() {
     .unwrap();
     let mut out = Vec::new();
     let request = requested();
-    format.render(&FormatContext { request: &request, response: None, stream: &stream }, Empty::Dash, &mut out);
+    format.render(
+        &FormatContext { request: &request, response: None, stream: &stream, local_reply: b"" },
+        Empty::Dash,
+        &mut out,
+    );
     assert_eq!(
         String::from_utf8(out).unwrap(),
         "a_b_c|a b\tc|delayed_connect_error:_Connection_refused|UF,URX|\
@@ -159,7 +167,7 @@ fn a_grpc_status_is_told_for_grpc_requests_only() {
     let told = |kind: &str| {
         let request = request("/", &[("content-type", kind)]);
         let mut out = Vec::new();
-        let context = FormatContext { request: &request, response: Some(&response), stream: &stream };
+        let context = FormatContext { request: &request, response: Some(&response), stream: &stream, local_reply: b"" };
         format.render(&context, Empty::Dash, &mut out);
         String::from_utf8(out).unwrap()
     };
@@ -288,7 +296,7 @@ fn json_line(fields: Value, omit_empty: bool, request: &Head) -> String {
     let connection = connection();
     let stream = ended(&connection);
     let mut out = Vec::new();
-    format.render(&FormatContext { request, response: None, stream: &stream }, &mut out);
+    format.render(&FormatContext { request, response: None, stream: &stream, local_reply: b"" }, &mut out);
     String::from_utf8(out).unwrap()
 }
 

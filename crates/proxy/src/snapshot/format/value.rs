@@ -90,6 +90,10 @@ impl Fact {
                 put_unique_id(out);
                 true
             }
+            Self::LocalReplyBody => {
+                out.extend_from_slice(cx.local_reply);
+                true
+            }
             Self::AccessLogType => put(out, Some(if stream.duration.is_some() { b"DownstreamEnd" } else { b"NotSet" })),
         }
     }

@@ -2,6 +2,7 @@
 
 use lateen_xds::envoy::config::route::v3 as route_v3;
 
+use super::super::filter::Overrides;
 use super::super::header_mutation::HeaderMutations;
 use super::super::matcher::{header_name, unsupported};
 use super::super::subset::Criteria;
@@ -51,23 +52,29 @@ pub struct WeightedCluster {
     pub per_filter_configs: PerFilterConfigs,
     /// `metadata_match`, with what the route says and it does not.
     pub criteria: Criteria,
+    /// What this and the more general levels say of filters.
+    pub filters: Overrides,
     /// Sum of the weights up to this one.
     end: u64,
 }
 
 impl ClusterSpecifier {
-    /// Reads `cluster_specifier`.
+    /// Reads `cluster_specifier`; `filters` is what the route says of filters.
     ///
     /// # Errors
     /// No cluster, weights without a sum, a plugin.
-    pub(super) fn build(message: &route_v3::RouteAction, names: &mut ClusterNames) -> Result<Self, Invalid> {
+    pub(super) fn build(
+        message: &route_v3::RouteAction,
+        filters: &Overrides,
+        names: &mut ClusterNames,
+    ) -> Result<Self, Invalid> {
         use route_v3::route_action::ClusterSpecifier as Specifier;
         match &message.cluster_specifier {
             Some(Specifier::Cluster(name)) => Ok(ClusterSpecifier::One(named(name, "", "cluster", names)?)),
             Some(Specifier::ClusterHeader(name)) => {
                 Ok(ClusterSpecifier::One(ClusterName::Header(header_name(name, "cluster_header")?)))
             }
-            Some(Specifier::WeightedClusters(clusters)) => WeightedClusters::build(clusters, message, names)
+            Some(Specifier::WeightedClusters(clusters)) => WeightedClusters::build(clusters, message, filters, names)
                 .map(ClusterSpecifier::Weighted)
                 .map_err(|invalid| invalid.under("weighted_clusters")),
             Some(Specifier::ClusterSpecifierPlugin(_)) => {
@@ -100,6 +107,7 @@ impl WeightedClusters {
     fn build(
         message: &route_v3::WeightedCluster,
         route: &route_v3::RouteAction,
+        filters: &Overrides,
         names: &mut ClusterNames,
     ) -> Result<Self, Invalid> {
         use route_v3::weighted_cluster::RandomValueSpecifier;
@@ -115,7 +123,7 @@ impl WeightedClusters {
         let mut clusters = Vec::with_capacity(message.clusters.len());
         for (index, cluster) in message.clusters.iter().enumerate() {
             total += u64::from(cluster.weight.unwrap_or(0));
-            let built = WeightedCluster::build(cluster, total, names);
+            let built = WeightedCluster::build(cluster, total, filters, names);
             let mut built = built.map_err(|invalid| invalid.under(&format!("clusters[{index}]")))?;
             built.criteria = built.criteria.or(&Criteria::of(route.metadata_match.as_ref()));
             clusters.push(built);
@@ -144,6 +152,7 @@ impl WeightedCluster {
     fn build(
         message: &route_v3::weighted_cluster::ClusterWeight,
         end: u64,
+        filters: &Overrides,
         names: &mut ClusterNames,
     ) -> Result<Self, Invalid> {
         use route_v3::weighted_cluster::cluster_weight::HostRewriteSpecifier;
@@ -166,6 +175,7 @@ impl WeightedCluster {
             host_rewrite,
             per_filter_configs: message.typed_per_filter_config.clone(),
             criteria: Criteria::of(message.metadata_match.as_ref()),
+            filters: Overrides::build(&message.typed_per_filter_config, Some(filters), names)?,
             end,
         })
     }

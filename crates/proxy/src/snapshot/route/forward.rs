@@ -8,6 +8,7 @@ use lateen_xds::envoy::config::route::v3 as route_v3;
 use lateen_xds::envoy::r#type::matcher::v3 as matcher_v3;
 
 use super::super::fields::{duration, limit};
+use super::super::filter::Overrides;
 use super::super::matcher::{Fraction, header_name, unsupported};
 use super::super::regex::Substitution;
 use super::super::subset::Criteria;
@@ -29,8 +30,10 @@ pub struct Forward {
     pub timeout: Option<Duration>,
     /// Replaces the stream idle timeout of the connection manager; zero is no limit.
     pub idle_timeout: Option<Duration>,
-    /// Limit of the whole stream.
+    /// Limit of the whole stream in place of the connection manager's; zero is no limit.
     pub max_stream_duration: Option<Duration>,
+    /// The route has `max_stream_duration`: then it has no timeout, and `grpc-timeout` limits the stream.
+    pub limits_streams: bool,
     /// How `grpc-timeout` counts; `None` is not at all.
     pub grpc_timeout: Option<GrpcTimeout>,
     /// The policy of the route, or else of the virtual host.
@@ -220,6 +223,7 @@ impl Forward {
         message: &route_v3::RouteAction,
         route: &route_v3::Route,
         defaults: &VirtualHostDefaults,
+        filters: &Overrides,
         names: &mut ClusterNames,
     ) -> Result<Self, Invalid> {
         refuse_unsupported(message)?;
@@ -238,14 +242,18 @@ impl Forward {
         let max_stream_duration = stream.and_then(|stream| stream.max_stream_duration.as_ref());
         let buffer_limit = route.request_body_buffer_limit.or(route.per_request_buffer_limit_bytes.map(u64::from));
         Ok(Self {
-            cluster: ClusterSpecifier::build(message, names)?,
+            cluster: ClusterSpecifier::build(message, filters, names)?,
             cluster_not_found_status: cluster_not_found_status(message.cluster_not_found_response_code)?,
             timeout: match &message.timeout {
+                _ if stream.is_some() => None,
                 Some(timeout) => limit(Some(timeout), "timeout")?,
                 None => Some(DEFAULT_TIMEOUT),
             },
             idle_timeout: message.idle_timeout.as_ref().map(|idle| duration(idle, "idle_timeout")).transpose()?,
-            max_stream_duration: limit(max_stream_duration, "max_stream_duration.max_stream_duration")?,
+            max_stream_duration: max_stream_duration
+                .map(|limit| duration(limit, "max_stream_duration.max_stream_duration"))
+                .transpose()?,
+            limits_streams: stream.is_some(),
             grpc_timeout: grpc_timeout(message)?,
             retry,
             path_rewrite: path_rewrite(message)?,

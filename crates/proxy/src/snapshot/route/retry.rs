@@ -12,7 +12,8 @@ use super::{header_matchers, refuse};
 use crate::http::head::HeaderName;
 
 const PREVIOUS_HOSTS: &str = "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate";
-const DEFAULT_BASE: Duration = Duration::from_millis(25);
+/// The first wait's upper bound without a policy.
+pub const DEFAULT_BASE: Duration = Duration::from_millis(25);
 const LEAST_BASE: Duration = Duration::from_millis(1);
 const DEFAULT_RESET_MAX: Duration = Duration::from_secs(300);
 
@@ -82,6 +83,47 @@ impl RetryOn {
     const fn bit(self) -> u32 {
         1 << self as u8
     }
+
+    /// Whether it is about gRPC: Envoy reads such tokens from a header of their own.
+    #[must_use]
+    pub fn is_grpc(self) -> bool {
+        matches!(
+            self,
+            Self::Cancelled | Self::DeadlineExceeded | Self::ResourceExhausted | Self::Internal | Self::Unavailable
+        )
+    }
+}
+
+/// A set of reasons to try again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RetryReasons(u32);
+
+impl RetryReasons {
+    /// The reasons of a comma-separated list; unknown tokens are ignored, as in Envoy.
+    #[must_use]
+    pub fn parse(list: &[u8], wanted: impl Fn(RetryOn) -> bool) -> Self {
+        let tokens = list.split(|byte| *byte == b',').filter_map(|token| RetryOn::parse(token.trim_ascii()));
+        Self(tokens.filter(|reason| wanted(*reason)).fold(0, |set, reason| set | reason.bit()))
+    }
+
+    /// Whether the set holds a reason.
+    #[inline]
+    #[must_use]
+    pub fn contains(self, reason: RetryOn) -> bool {
+        self.0 & reason.bit() != 0
+    }
+
+    /// Whether the set holds nothing.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The reasons of both sets.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
 }
 
 /// Envoy's `RetryPolicy`.
@@ -111,7 +153,8 @@ pub struct RetryPolicy {
     pub back_off_max: Duration,
     /// Waits that the upstream asks for.
     pub rate_limited_back_off: Option<RateLimitedBackOff>,
-    on: u32,
+    /// What is retried.
+    pub reasons: RetryReasons,
 }
 
 /// Envoy's `RateLimitedRetryBackOff`.
@@ -150,11 +193,6 @@ impl RetryPolicy {
     pub(super) fn build(message: &route_v3::RetryPolicy) -> Result<Self, Invalid> {
         refuse(!message.retry_options_predicates.is_empty(), "retry_options_predicates", "retry options predicates")?;
         refuse(message.refresh_cluster_on_retry, "refresh_cluster_on_retry", "choosing the cluster anew on a retry")?;
-        let on = message
-            .retry_on
-            .split(',')
-            .filter_map(|token| RetryOn::parse(token.trim().as_bytes()))
-            .fold(0, |set, reason| set | reason.bit());
         let (back_off_base, back_off_max) = back_off(message)?;
         let attempts = message.host_selection_retry_max_attempts;
         Ok(Self {
@@ -177,7 +215,7 @@ impl RetryPolicy {
             back_off_base,
             back_off_max,
             rate_limited_back_off: message.rate_limited_retry_back_off.as_ref().map(rate_limited).transpose()?,
-            on,
+            reasons: RetryReasons::parse(message.retry_on.as_bytes(), |_| true),
         })
     }
 
@@ -185,7 +223,7 @@ impl RetryPolicy {
     #[inline]
     #[must_use]
     pub fn on(&self, reason: RetryOn) -> bool {
-        self.on & reason.bit() != 0
+        self.reasons.contains(reason)
     }
 }
 

@@ -5,24 +5,24 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Instant;
 
-use lateen_telemetry::Gauge;
-
-use super::deadlines::Deadlines;
+use super::tunnel;
 use crate::http::connection::Downstream;
-use crate::http::exchange::{Cx, Scratch};
-use crate::http::h1::{self, BodyLength, Limits, ResponseFraming};
+use crate::http::deadlines::{Deadlines, Late};
+use crate::http::exchange::{self, Cx, Scratch};
+use crate::http::h1::{self, BodyLength, ResponseFraming};
 use crate::http::reply::LocalReply;
 use crate::http::router::retry::{self, Reset};
+use crate::http::router::upgrade::Upgraded;
 use crate::http::stream_info::{Flag, StreamInfo};
 use crate::http::transfer::{Event, HEAD_READ, RequestBody, Transfer};
-use crate::snapshot::route::{Forward, Priority};
-use crate::upstream::{ActiveRequest, ConnectError, Pool, Refused, UpstreamConnection, WorkerCluster, WorkerHost};
+use crate::snapshot::route::Priority;
+use crate::stats::InFlight;
+use crate::upstream::{
+    ActiveRequest, ConnectError, RESPONSE_LIMITS, Refused, UpstreamConnection, WorkerCluster, WorkerHost,
+};
 
 /// More interim responses (1xx) than this before the response proper are refused.
 const MAX_INTERIM: u32 = 64;
-/// Heads larger than this from an upstream break the protocol; Envoy's default for responses.
-const RESPONSE_LIMITS: Limits =
-    Limits { max_head_bytes: 60 * 1024, max_headers: 100, accept_http_10: true, allow_absolute_url: true };
 
 /// How one attempt ended.
 pub(super) enum Attempt {
@@ -30,8 +30,10 @@ pub(super) enum Attempt {
     Response(ResponseFraming),
     /// The attempt failed before a response.
     Reset(Reset),
-    /// A timeout of the whole request passed.
+    /// The route's timeout passed.
     Timeout(LocalReply),
+    /// A time of the client's side passed; the cluster has no part in the answer.
+    Ended(LocalReply),
     /// The client went away.
     DownstreamGone,
     /// The client's body is malformed.
@@ -59,7 +61,7 @@ pub(super) async fn connect<'h>(
     let now = info.started;
     let connection = match pool.checkout(now) {
         Some(connection) => connection,
-        None => await_connection(cx, down, info, cluster, pool, body, deadlines).await?,
+        None => await_connection(cx, down, info, cluster, host, priority, body, deadlines).await?,
     };
     match host.begin_request(priority) {
         Some(active) => Ok((connection, active)),
@@ -72,17 +74,22 @@ pub(super) async fn connect<'h>(
 }
 
 /// Waits in line for a connection, unless the line is full, the client leaves or the time is up.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one attempt touches the whole of the request; a struct would only hide it"
+)]
 async fn await_connection(
     cx: &Cx<'_>,
     down: &mut Downstream,
     info: &mut StreamInfo<'_>,
     cluster: &Rc<WorkerCluster>,
-    pool: &Rc<Pool>,
+    host: &WorkerHost,
+    priority: Priority,
     body: &RequestBody,
     deadlines: &Deadlines,
 ) -> Result<Box<UpstreamConnection>, Attempt> {
     let counters = cluster.counters();
-    let mut pending = match pool.wait() {
+    let mut pending = match host.pool(priority).wait() {
         Ok(pending) => pending,
         Err(Refused::Pending) => {
             // As in Envoy the request never got as far as a host then.
@@ -110,17 +117,9 @@ async fn await_connection(
         }
         Err(Waited::TooLong) => {
             counters.upstream_rq_cancelled.inc();
-            let now = Instant::now();
-            let passed = |deadline: Option<Instant>| deadline.is_some_and(|deadline| now >= deadline);
-            Err(if passed(deadlines.route) {
-                counters.upstream_rq_timeout.inc();
-                Attempt::Timeout(route_timeout())
-            } else if passed(deadlines.attempt) {
-                counters.upstream_rq_per_try_timeout.inc();
-                Attempt::Reset(Reset::plain(retry::ResetKind::PerTryTimeout))
-            } else {
-                cx.http.downstream_rq_idle_timeout.inc();
-                Attempt::Timeout(idle_timeout(body.finished))
+            Err(match deadlines.late(Instant::now()) {
+                Some(late) => timed_out(cx, counters, host, body, deadlines, late),
+                None => Attempt::Reset(Reset::plain(retry::ResetKind::ConnectTimeout)),
             })
         }
     }
@@ -158,11 +157,15 @@ pub(super) async fn attempt<'v>(
     up: &mut UpstreamConnection,
     body: &mut RequestBody,
     deadlines: &mut Deadlines,
-    route: &Forward,
 ) -> Attempt {
     let counters = cluster.counters();
     up.count.begin_request();
     info.upstream_local = Some(up.local);
+    if cx.upgraded == Some(Upgraded::Tunnel) {
+        // The upstream is not asked: being there is its agreement.
+        scratch.to_upstream.clear();
+        return Attempt::Response(tunnel::agree(scratch));
+    }
     let Some(replay) = body.replay() else {
         return Attempt::Reset(Reset::plain(retry::ResetKind::Termination));
     };
@@ -185,8 +188,8 @@ pub(super) async fn attempt<'v>(
             Event::RequestComplete => {
                 let now = Instant::now();
                 info.request_duration = Some(now - info.started);
-                deadlines.route = deadlines.timeout.map(|timeout| now + timeout);
-                deadlines.attempt = per_try_deadline(route, body);
+                deadlines.request_complete(now);
+                counters.retry_or_shadow_abandoned.add(std::mem::take(&mut body.given_up));
                 deadlines.touch(now);
                 continue;
             }
@@ -205,7 +208,10 @@ pub(super) async fn attempt<'v>(
                 let reply = LocalReply::text(refusal.status, refusal.body, refusal.details);
                 return Attempt::BadRequestBody(reply.flagged(Flag::DownstreamProtocolError).closing());
             }
-            Event::Deadline => return timed_out(counters, host, body, deadlines),
+            Event::Deadline => match deadlines.late(Instant::now()) {
+                Some(late) => return timed_out(cx, counters, host, body, deadlines, late),
+                None => continue,
+            },
         }
         loop {
             let method = scratch.request.method();
@@ -241,56 +247,41 @@ pub(super) async fn attempt<'v>(
     }
 }
 
-/// Raises a gauge until it is dropped.
-struct InFlight<'a>(&'a Gauge);
-
-impl<'a> InFlight<'a> {
-    fn begin(gauge: &'a Gauge) -> Self {
-        gauge.inc();
-        Self(gauge)
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
 fn timed_out(
+    cx: &Cx<'_>,
     counters: &crate::stats::ClusterCounters,
     host: &WorkerHost,
     body: &RequestBody,
     deadlines: &Deadlines,
+    late: Late,
 ) -> Attempt {
-    let now = Instant::now();
-    let passed = |deadline: Option<Instant>| deadline.is_some_and(|deadline| now >= deadline);
     host.endpoint.state.timeouts.fetch_add(1, Ordering::Relaxed);
-    if passed(deadlines.route) {
-        host.endpoint.state.errors.fetch_add(1, Ordering::Relaxed);
-        counters.upstream_rq_timeout.inc();
-        Attempt::Timeout(route_timeout())
-    } else if passed(deadlines.attempt) {
-        counters.upstream_rq_per_try_timeout.inc();
-        Attempt::Reset(Reset::plain(retry::ResetKind::PerTryTimeout))
-    } else {
-        Attempt::Timeout(idle_timeout(body.finished))
+    match late {
+        Late::Route => {
+            host.endpoint.state.errors.fetch_add(1, Ordering::Relaxed);
+            counters.upstream_rq_timeout.inc();
+            Attempt::Timeout(route_timeout(deadlines.timeouts.alternative_response))
+        }
+        Late::Attempt => {
+            counters.upstream_rq_per_try_timeout.inc();
+            Attempt::Reset(Reset::plain(retry::ResetKind::PerTryTimeout))
+        }
+        Late::AttemptIdle => {
+            counters.upstream_rq_per_try_idle_timeout.inc();
+            Attempt::Reset(Reset::plain(retry::ResetKind::PerTryIdleTimeout))
+        }
+        Late::UpstreamStream => {
+            counters.upstream_rq_max_duration_reached.inc();
+            let text = "upstream max stream duration reached";
+            let reply = LocalReply::text(504, text, "upstream_max_stream_duration_reached");
+            Attempt::Timeout(reply.flagged(Flag::UpstreamMaxStreamDurationReached))
+        }
+        Late::Idle | Late::Request | Late::Stream => Attempt::Ended(exchange::late_reply(cx, late, body.finished)),
     }
 }
 
-/// The reply when the route timeout passed.
-pub(super) fn route_timeout() -> LocalReply {
-    LocalReply::text(504, "upstream request timeout", "response_timeout").flagged(Flag::UpstreamRequestTimeout)
-}
-
-fn idle_timeout(request_complete: bool) -> LocalReply {
-    let status = if request_complete { 504 } else { 408 };
-    let reply = LocalReply::text(status, "stream timeout", "stream_idle_timeout").flagged(Flag::StreamIdleTimeout);
-    if request_complete { reply } else { reply.closing() }
-}
-
-/// The per-try timeout runs once the request is complete.
-pub(super) fn per_try_deadline(route: &Forward, body: &RequestBody) -> Option<Instant> {
-    let timeout = route.retry.as_ref()?.per_try_timeout?;
-    body.finished.then(|| Instant::now() + timeout)
+/// The reply when the route timeout passed: 504, or 204 without a body if the client wished so.
+pub(crate) fn route_timeout(alternative: bool) -> LocalReply {
+    let (status, text) = if alternative { (204, "") } else { (504, "upstream request timeout") };
+    LocalReply::text(status, text, "response_timeout").flagged(Flag::UpstreamRequestTimeout)
 }

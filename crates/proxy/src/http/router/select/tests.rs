@@ -102,6 +102,23 @@ fn all_conditions_of_a_route_must_hold() {
 }
 
 #[test]
+fn no_request_has_a_claim_where_tokens_are_not_read() {
+    let claim = |invert: bool| {
+        json!({
+            "filter": "envoy.filters.http.jwt_authn",
+            "path": [{"key": "payload"}, {"key": "group"}],
+            "value": {"string_match": {"exact": "admin"}},
+            "invert": invert,
+        })
+    };
+    let config = routes(json!([
+        direct(json!({"prefix": "/", "dynamic_metadata": [claim(true), claim(false)]}), "has"),
+        direct(json!({"prefix": "/", "dynamic_metadata": [claim(true)]}), "has not"),
+    ]));
+    assert_eq!(&*selected(&config, &request("/", &[])).route.name, "has not");
+}
+
+#[test]
 fn a_missed_fraction_leaves_the_request_to_the_next_route() {
     let fraction = json!({"prefix": "/", "runtime_fraction": {"default_value": {"numerator": 30}, "runtime_key": "k"}});
     let config = routes(json!([direct(fraction, "some"), direct(json!({"prefix": "/"}), "others")]));
