@@ -51,6 +51,8 @@ enum Shape {
     Uuid,
     /// `address:port`
     Address,
+    /// `name="ffffffffffffffff"` and attributes.
+    HashCookie,
 }
 
 impl Allowed {
@@ -133,6 +135,7 @@ fn parse_shape(text: &str) -> Option<Shape> {
         "decimal" => Shape::Decimal,
         "uuid" => Shape::Uuid,
         "address" => Shape::Address,
+        "hash-cookie" => Shape::HashCookie,
         _ => return None,
     })
 }
@@ -156,6 +159,10 @@ impl Shape {
             Self::Decimal => value.split_once('.').is_some_and(|(whole, part)| number(whole) && number(part)),
             Self::Uuid => like("ffffffff-ffff-ffff-ffff-ffffffffffff"),
             Self::Address => value.parse::<std::net::SocketAddr>().is_ok(),
+            Self::HashCookie => {
+                let digits = value.split('"').nth(1).unwrap_or_default();
+                digits.len() == 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+            }
         }
     }
 }

@@ -7,9 +7,10 @@
 use std::collections::BTreeMap;
 
 /// Counters of a cluster that are compared, without the `cluster.NAME.` before them.
-const CLUSTER: [&str; 22] = [
+const CLUSTER: [&str; 33] = [
     "retry_or_shadow_abandoned",
     "upstream_rq_total",
+    "upstream_rq_active_overflow",
     "upstream_rq_completed",
     "upstream_rq_timeout",
     "upstream_rq_per_try_timeout",
@@ -28,8 +29,18 @@ const CLUSTER: [&str; 22] = [
     "upstream_cx_connect_fail",
     "upstream_cx_connect_timeout",
     "upstream_cx_none_healthy",
+    "upstream_cx_max_requests",
+    "upstream_cx_overflow",
     "upstream_cx_protocol_error",
     "membership_total",
+    "outlier_detection.ejections_detected_consecutive_5xx",
+    "outlier_detection.ejections_detected_consecutive_gateway_failure",
+    "outlier_detection.ejections_detected_consecutive_local_origin_failure",
+    "outlier_detection.ejections_consecutive_5xx",
+    "outlier_detection.ejections_enforced_consecutive_5xx",
+    "outlier_detection.ejections_enforced_total",
+    "outlier_detection.ejections_overflow",
+    "outlier_detection.ejections_total",
 ];
 
 /// Counters of a connection manager that are compared, without the `http.PREFIX.` before them.

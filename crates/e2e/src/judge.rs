@@ -179,7 +179,7 @@ fn judge_backend(
     let name = match &expected.choice {
         Some(Choice::Named(name)) => name,
         // What nobody should have received stays in the iterator and is reported as surplus.
-        Some(Choice::Nobody | Choice::Shares(_)) | None => return,
+        Some(Choice::Nobody | Choice::Shares(_) | Choice::OneOnly) | None => return,
         Some(Choice::NobodyWhole) => {
             for received in received.drain(..).filter(|received| received.body.cut.is_none()) {
                 let request = shorten(&latin1(&received.head.raw));
@@ -268,6 +268,10 @@ fn judge_log(exchange: &Exchange, play: &RowPlay, index: usize, complaints: &mut
 }
 
 fn judge_shares(row: &Row, play: &RowPlay, complaints: &mut Vec<String>) {
+    let choice = row.exchanges.first().and_then(|exchange| exchange.backend.choice.as_ref());
+    if choice == Some(&Choice::OneOnly) && play.counts.backends.len() != 1 {
+        complaints.push(format!("expected one and the same backend, got {:?}", play.counts.backends));
+    }
     let Some(Choice::Shares(shares)) = row.exchanges.first().and_then(|exchange| exchange.backend.choice.as_ref())
     else {
         return;

@@ -9,7 +9,8 @@
 //! page ──book──▶ rows ──stage──▶ proxies + backends ──client──▶ transcripts ──judge──▶ complaints
 //! ```
 //!
-//! The crate drives processes and sockets only. It links no part of Lateen, so it cannot agree with it by accident.
+//! The crate drives processes and sockets only. It links no part of Lateen, so it cannot agree with it by accident. One of
+//! its tests does: it holds the data plane alone against Envoy, on Envoy resources that no Istio object compiles to.
 
 pub mod access_log;
 pub mod allowed;

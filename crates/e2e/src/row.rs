@@ -19,6 +19,10 @@ pub struct Row {
     pub port: Option<u16>,
     /// How often the row is played; more than once makes it a statistical row.
     pub times: u32,
+    /// Time that passes before the row is played.
+    pub wait: Duration,
+    /// Requests that are under way, each on a connection of its own, while the row is played.
+    pub beside: Vec<Exchange>,
     /// The exchanges of the row, on one connection.
     pub exchanges: Vec<Exchange>,
     /// The key of a deviation of `allowed-differences.md`: Envoy does not do here what the page says.
@@ -97,6 +101,8 @@ pub enum Choice {
     NobodyWhole,
     /// Statistical: the share of each, in percent.
     Shares(Vec<(String, f64)>),
+    /// All requests of a statistical row reach one and the same, whichever that is.
+    OneOnly,
 }
 
 /// One assertion on a header list.
@@ -172,6 +178,8 @@ pub fn parse(line: u32, cells: Cells<'_>) -> Result<Row, String> {
         text: cells.request.trim().to_owned(),
         port: None,
         times: 1,
+        wait: Duration::ZERO,
+        beside: Vec::new(),
         exchanges: Vec::new(),
         deviation: spans(cells.envoy).into_iter().next(),
     };
@@ -197,7 +205,7 @@ pub fn parse(line: u32, cells: Cells<'_>) -> Result<Row, String> {
     if let Some((cell, _)) = surplus.iter().find(|(_, count)| *count > requests.len()) {
         return Err(format!("the {cell} cell has more parts than the request cell"));
     }
-    if row.times > 1 && row.exchanges.len() != 1 {
+    if row.times > 1 && (row.exchanges.len() != 1 || !row.beside.is_empty()) {
         return Err("`@times` goes with a single request".to_owned());
     }
     Ok(row)
@@ -207,6 +215,9 @@ pub fn parse(line: u32, cells: Cells<'_>) -> Result<Row, String> {
 pub fn tag(line: u32) -> String {
     format!("row-{line}")
 }
+
+/// The value of the `user-agent` header of requests that are under way beside a row.
+pub const BESIDE: &str = "beside";
 
 /// How an exchange follows the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -300,6 +311,23 @@ impl Draft {
             "leave" => self.leave = Some(parse_duration(value).ok_or("expected a duration")?),
             "port" => row.port = Some(value.parse().map_err(|_| "expected a port")?),
             "times" => row.times = value.parse().map_err(|_| "expected a number")?,
+            "wait" => row.wait = parse_duration(value).ok_or("expected a duration")?,
+            "beside" => {
+                let mut other =
+                    Draft { fields: vec![("user-agent".to_owned(), BESIDE.to_owned())], ..Draft::default() };
+                other.read(value, row)?;
+                row.beside.push(Exchange {
+                    tunnel: None,
+                    method: other.method.clone(),
+                    bytes: other.render(row.line)?,
+                    pipelined: false,
+                    pieces: None,
+                    leave: None,
+                    response: ExpectedResponse::default(),
+                    backend: ExpectedBackend::default(),
+                    log: ExpectedLog::default(),
+                });
+            }
             _ => return Err("unknown directive".to_owned()),
         }
         Ok(())
@@ -387,6 +415,7 @@ fn parse_backend(spans: &[String]) -> Result<ExpectedBackend, String> {
             match name {
                 "body" => expected.body = Some(unescape(value)?),
                 "size" => expected.size = Some(value.parse().map_err(|_| wrong())?),
+                "one" => expected.choice = Some(Choice::OneOnly),
                 _ => return Err(wrong()),
             }
         } else if let Some((name, share)) = span.strip_suffix('%').and_then(|text| text.rsplit_once(' ')) {
@@ -526,6 +555,16 @@ mod tests {
         assert_eq!(pipelined, [false, true, false]);
         assert_eq!(row.exchanges[2].response.status, Some(503));
         assert!(parse(1, Cells { request: "`GET a`", response: "`200` `@and` `200`", ..Cells::default() }).is_err());
+    }
+
+    #[test]
+    fn other_requests_may_be_under_way_beside_a_row() {
+        let row = row("`GET a/x` `@wait 50ms` `@beside GET a/y?delay=1s` `@beside GET b/`", "`200`", "", "");
+        assert_eq!(row.wait, Duration::from_millis(50));
+        let expected = "GET /y?delay=1s HTTP/1.1\r\nhost: a\r\nuser-agent: beside\r\n\r\n";
+        assert_eq!(crate::wire::latin1(&row.beside[0].bytes), expected);
+        assert_eq!((row.beside.len(), row.exchanges.len()), (2, 1));
+        assert!(parse(1, Cells { request: "`GET a` `@times 2` `@beside GET a`", ..Cells::default() }).is_err());
     }
 
     #[test]

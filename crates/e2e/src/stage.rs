@@ -7,17 +7,21 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use tokio::task::JoinSet;
 
 use crate::access_log::{self, Entry};
 use crate::backend::{Backends, Received};
 use crate::book::Page;
 use crate::client::{self, Transcript};
 use crate::process::Proxy;
-use crate::row::{Row, tag};
+use crate::row::{BESIDE, Row, tag};
 use crate::{envoy, lateen};
 
 /// How long the last access-log lines may take to reach the file.
 const LOG_PATIENCE: Duration = Duration::from_secs(12);
+
+/// How long a request beside a row is under way before the next one begins: time enough to reach its backend.
+const HEAD_START: Duration = Duration::from_millis(100);
 
 /// A page as one proxy played it.
 #[derive(Debug)]
@@ -163,6 +167,12 @@ async fn play_row(
 ) -> (RowPlay, Option<client::Closing>) {
     let mut play = RowPlay::default();
     let mut ending = None;
+    tokio::time::sleep(row.wait).await;
+    let mut beside = JoinSet::new();
+    for exchange in row.beside.iter().cloned() {
+        beside.spawn(async move { client::play(address, &[exchange]).await.err() });
+        tokio::time::sleep(HEAD_START).await;
+    }
     for _ in 0..row.times {
         match client::play(address, &row.exchanges).await {
             Ok((transcript, closing)) => {
@@ -171,12 +181,20 @@ async fn play_row(
             }
             Err(reason) => play.failure = Some(reason),
         }
+        while let Some(ended) = beside.join_next().await {
+            match ended {
+                Ok(None) => {}
+                Ok(Some(reason)) => play.failure = Some(format!("beside: {reason}")),
+                Err(error) => play.failure = Some(format!("beside: {error}")),
+            }
+        }
         // A copy of a request may reach its backend after the client was answered.
         let awaited = if row.is_mirrored() { row.expected_requests() } else { 0 };
         match backends.take_at_least(awaited).await {
             Ok(received) => play.received = received,
             Err(error) => play.failure = Some(format!("{error:#}")),
         }
+        play.received.retain(|received| !received.head.values("user-agent").any(|mark| mark == BESIDE));
         for received in &play.received {
             *play.counts.backends.entry(received.backend.clone()).or_default() += 1;
         }
@@ -214,7 +232,7 @@ fn return_strays(page: &Page, plays: &mut [RowPlay]) {
 
 /// How many access-log entries a row leaves: one for each exchange, whatever became of it.
 fn log_entries(row: &Row) -> usize {
-    row.exchanges.len() * usize::try_from(row.times).unwrap_or(usize::MAX)
+    row.exchanges.len() * usize::try_from(row.times).unwrap_or(usize::MAX) + row.beside.len()
 }
 
 /// Gives each row its entries. A request that was parsed carries the row's tag in its `user-agent`; the others are logged
@@ -227,6 +245,7 @@ fn assign_log(page: &Page, plays: &mut [RowPlay], lines: &[String]) {
             Ok(entry) if entry.get("user_agent").starts_with("row-") => {
                 tagged.entry(entry.get("user_agent").to_owned()).or_default().push(entry);
             }
+            Ok(entry) if entry.get("user_agent") == BESIDE => {}
             Ok(entry) => untagged.push(entry),
             Err(reason) => untagged.push(Entry { fields: BTreeMap::from([("unreadable", reason)]) }),
         }
@@ -235,7 +254,7 @@ fn assign_log(page: &Page, plays: &mut [RowPlay], lines: &[String]) {
     for (row, play) in page.rows.iter().zip(plays) {
         play.log = match tagged.remove(&tag(row.line)) {
             Some(entries) => entries,
-            None => untagged.by_ref().take(log_entries(row)).collect(),
+            None => untagged.by_ref().take(log_entries(row) - row.beside.len()).collect(),
         };
     }
 }

@@ -1,6 +1,12 @@
 //! The main thread of the data plane: one loop over one closed set of events. It builds snapshots, binds sockets,
 //! resolves names, hands everything to the workers and answers the admin interface.
 
+mod health_checks;
+mod merging;
+mod names;
+mod outliers;
+mod sockets;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -15,19 +21,24 @@ use tokio::runtime::{Builder as RuntimeBuilder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, oneshot};
 
+use self::health_checks::HealthChecks;
+use self::merging::{Merging, When};
+use self::names::{LookedUp, Names};
+use self::outliers::Outliers;
+use self::sockets::bind;
 use crate::access_log::LogSink;
 use crate::admin::engine::EngineSource;
 use crate::admin::{Order, Updates};
 use crate::http::ingress::Machine;
 use crate::snapshot::build::{Builder, Rejection};
-use crate::snapshot::cluster::{Discovery, DnsName};
+use crate::snapshot::cluster::Discovery;
+use crate::snapshot::endpoints::DnsName;
+use crate::snapshot::host::HostState;
 use crate::snapshot::limitation::Limitation;
 use crate::snapshot::{Cluster, Invalid, Snapshot};
 use crate::stats::Registry;
+use crate::upstream::outlier::{Changes, Outlier};
 use crate::worker::{self, Command, Common, Worker};
-
-/// Connections that wait to be accepted, per worker.
-const BACKLOG: i32 = 1024;
 
 /// How to run the data plane.
 #[derive(Clone, Debug)]
@@ -95,7 +106,24 @@ impl Status {
 /// What the engine is told.
 pub(crate) enum Event {
     Apply(Box<XdsSet>, oneshot::Sender<Applied>),
-    Resolved(DnsName, io::Result<Vec<IpAddr>>),
+    Resolved(DnsName, LookedUp),
+    /// A host of a cluster completed a row of failures.
+    Suspect {
+        cluster: Arc<str>,
+        host: Arc<HostState>,
+        outlier: Outlier,
+    },
+    /// An interval of a cluster's outlier detection ended.
+    Sweep(Arc<str>),
+    /// An active health check of a host ended with news: its health changed, or it passed although it was ejected.
+    Checked {
+        cluster: Arc<str>,
+        host: Arc<HostState>,
+        changed: bool,
+        passed: bool,
+    },
+    /// Changes of health in a cluster waited long enough.
+    Rebalance(Arc<str>),
     Order(Order),
     Shutdown(Duration, oneshot::Sender<()>),
 }
@@ -125,7 +153,9 @@ impl Proxy {
             admin.set_nonblocking(true)?;
         }
         let admin_address = admin.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
+        let (events, receiver) = unbounded_channel();
         let common = Arc::new(Common {
+            events: events.clone(),
             stats: stats.clone(),
             connection_ids: AtomicU64::new(0),
             machine: Machine { address: first_address() },
@@ -136,7 +166,6 @@ impl Proxy {
             senders.push(start_worker(index, common.clone(), sink.clone())?);
         }
         let stop = Arc::new(Notify::new());
-        let (events, receiver) = unbounded_channel();
         let source = admin_address.map(|admin| EngineSource {
             status: status.clone(),
             events: events.clone(),
@@ -148,7 +177,10 @@ impl Proxy {
             status: status.clone(),
             workers: senders,
             bound: HashMap::new(),
-            resolving: HashMap::new(),
+            names: Names::new(events.clone()),
+            outliers: Outliers::new(events.clone()),
+            checks: HealthChecks::new(events.clone()),
+            merging: Merging::default(),
             set: XdsSet::default(),
             events: events.clone(),
             sink,
@@ -215,6 +247,10 @@ impl std::fmt::Debug for Event {
         f.write_str(match self {
             Self::Apply(..) => "Apply",
             Self::Resolved(..) => "Resolved",
+            Self::Suspect { .. } => "Suspect",
+            Self::Sweep(..) => "Sweep",
+            Self::Checked { .. } => "Checked",
+            Self::Rebalance(..) => "Rebalance",
             Self::Order(..) => "Order",
             Self::Shutdown(..) => "Shutdown",
         })
@@ -262,7 +298,10 @@ struct Engine {
     status: Arc<Status>,
     workers: Vec<UnboundedSender<Command>>,
     bound: HashMap<Arc<str>, Bound>,
-    resolving: HashMap<DnsName, tokio::task::JoinHandle<()>>,
+    names: Names,
+    outliers: Outliers,
+    checks: HealthChecks,
+    merging: Merging,
     set: XdsSet,
     events: UnboundedSender<Event>,
     sink: LogSink,
@@ -280,12 +319,36 @@ impl Engine {
                     let _ = reply.send(applied);
                 }
                 Event::Resolved(name, Ok(addresses)) => {
-                    if self.builder.resolve(name, addresses) {
+                    let news = self.builder.resolve(name.clone(), addresses);
+                    self.builder.record_lookup(&self.set, &name, true, news);
+                    if news {
                         self.rebuild();
                     }
                 }
                 Event::Resolved(name, Err(error)) => {
+                    self.builder.record_lookup(&self.set, &name, false, false);
                     tracing::debug!(host = %name.host, %error, "name resolution failed; the last addresses stay");
+                }
+                Event::Suspect { cluster, host, outlier } => {
+                    let changes = self.outliers.suspect(&cluster, &host, outlier, Instant::now());
+                    self.outliers_changed(&cluster, changes);
+                }
+                Event::Sweep(cluster) => {
+                    let changes = self.outliers.sweep(&cluster, Instant::now());
+                    self.outliers_changed(&cluster, changes);
+                }
+                Event::Checked { cluster, host, changed, passed } => {
+                    let returned = passed && self.outliers.readmit(&cluster, &host);
+                    if changed || returned {
+                        self.health_changed(&cluster);
+                    }
+                    if !passed {
+                        self.drain_host(&cluster, &host);
+                    }
+                }
+                Event::Rebalance(cluster) => {
+                    self.merging.told(&cluster, Instant::now());
+                    self.rebalance(&cluster);
                 }
                 Event::Order(order) => self.obey(order),
                 Event::Shutdown(limit, done) => {
@@ -300,7 +363,7 @@ impl Engine {
 
     fn rebuild(&mut self) -> Applied {
         let (snapshot, mut rejections) = self.builder.build(&self.set);
-        self.resolve_names();
+        self.names.adopt(self.builder.dns_names(&self.set));
         let mut commands = Vec::new();
         let gone: Vec<_> = self
             .bound
@@ -350,6 +413,12 @@ impl Engine {
         for worker in 0..self.workers.len() {
             self.tell(worker, Command::Adopt(snapshot.clone()));
         }
+        self.merging.retain(|name| self.set.clusters.contains_key(name));
+        let mut released = self.outliers.adopt(&snapshot);
+        released.extend(self.checks.adopt(&snapshot));
+        for cluster in released {
+            self.rebalance(&cluster);
+        }
         let listeners: BTreeMap<_, _> = self.bound.iter().map(|(name, bound)| (name.clone(), bound.actual)).collect();
         let mut current = self.status.lock();
         let now = SystemTime::now();
@@ -360,6 +429,47 @@ impl Engine {
         record_membership(before.as_deref(), &snapshot);
         current.listeners.clone_from(&listeners);
         Applied { rejections, limitations: self.builder.limitations(&self.set), listeners }
+    }
+
+    fn outliers_changed(&mut self, cluster: &Arc<str>, changes: Changes) {
+        if changes.any() {
+            self.health_changed(cluster);
+        }
+        for host in changes.ejected {
+            self.drain_host(cluster, &host);
+        }
+    }
+
+    /// Connections to a host that failed are not used again.
+    fn drain_host(&self, cluster: &str, host: &Arc<HostState>) {
+        let Some(id) = self.builder.cluster_id(cluster) else { return };
+        for worker in 0..self.workers.len() {
+            self.tell(worker, Command::DrainHost(id, host.clone()));
+        }
+    }
+
+    /// The health of hosts of a cluster changed: the workers hear of it, perhaps together with further changes.
+    fn health_changed(&mut self, cluster: &Arc<str>) {
+        let Some(window) = self.builder.merge_window(cluster) else { return };
+        match self.merging.changed(cluster, window, Instant::now()) {
+            When::Now => self.rebalance(cluster),
+            When::After(wait) => {
+                let (cluster, events) = (cluster.clone(), self.events.clone());
+                tokio::task::spawn_local(async move {
+                    tokio::time::sleep(wait).await;
+                    // The engine may have ended meanwhile.
+                    let _ = events.send(Event::Rebalance(cluster));
+                });
+            }
+            When::Merged => {}
+        }
+    }
+
+    fn rebalance(&mut self, cluster: &str) {
+        let Some(cluster) = self.builder.look_again(cluster) else { return };
+        for worker in 0..self.workers.len() {
+            self.tell(worker, Command::Rebalance(cluster.clone()));
+        }
     }
 
     /// Does what the admin interface was asked for.
@@ -398,23 +508,6 @@ impl Engine {
         }
     }
 
-    /// Starts the periodic lookup of names that are new, ends that of names that are gone.
-    fn resolve_names(&mut self) {
-        let wanted = self.builder.dns_names(&self.set);
-        self.resolving.retain(|name, task| {
-            let keep = wanted.contains_key(name);
-            if !keep {
-                task.abort();
-            }
-            keep
-        });
-        for (name, rate) in wanted.into_iter().collect::<BTreeMap<_, _>>() {
-            self.resolving
-                .entry(name.clone())
-                .or_insert_with(|| tokio::task::spawn_local(resolve(name, rate, self.events.clone())));
-        }
-    }
-
     async fn drain(&mut self, limit: Duration) {
         self.status.lock().draining = true;
         let deadline = Instant::now() + limit;
@@ -450,68 +543,5 @@ fn record_membership(before: Option<&Snapshot>, after: &Snapshot) {
             cluster.stats.state.update_attempt.inc();
             cluster.stats.state.update_success.inc();
         }
-    }
-}
-
-async fn resolve(name: DnsName, rate: Duration, events: UnboundedSender<Event>) {
-    /// Names are not asked for more often than this, whatever the configuration says.
-    const FLOOR: Duration = Duration::from_secs(1);
-    loop {
-        let looked_up = tokio::net::lookup_host((name.host.as_str(), name.port)).await;
-        let addresses = looked_up.map(|found| {
-            let mut addresses: Vec<_> = found.map(|address| address.ip()).collect();
-            addresses.sort();
-            addresses.dedup();
-            addresses
-        });
-        if events.send(Event::Resolved(name.clone(), addresses)).is_err() {
-            return;
-        }
-        tokio::time::sleep(rate.max(FLOOR)).await;
-    }
-}
-
-/// Binds one socket per worker to the same address; the kernel spreads connections over them.
-fn bind(address: SocketAddr, workers: usize) -> io::Result<(SocketAddr, Vec<std::net::TcpListener>)> {
-    // Sharing a port between workers also lets another process share it unnoticed. This socket does not share, so it
-    // finds out whether the port is taken.
-    let probe = socket(address, false)?;
-    let actual = probe.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
-    drop(probe);
-    let mut sockets = Vec::with_capacity(workers);
-    for _ in 0..workers {
-        let socket = socket(actual, true)?;
-        socket.listen(BACKLOG)?;
-        sockets.push(socket.into());
-    }
-    Ok((actual, sockets))
-}
-
-fn socket(address: SocketAddr, shared: bool) -> io::Result<socket2::Socket> {
-    let socket = socket2::Socket::new(
-        socket2::Domain::for_address(address),
-        socket2::Type::STREAM,
-        Some(socket2::Protocol::TCP),
-    )?;
-    socket.set_nonblocking(true)?;
-    socket.set_reuse_address(true)?;
-    if shared {
-        socket.set_reuse_port(true)?;
-    }
-    socket.bind(&address.into())?;
-    Ok(socket)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::bind;
-
-    #[test]
-    fn a_port_that_is_taken_is_an_error_even_though_workers_share_ports() {
-        let (address, sockets) = bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
-        assert_eq!(sockets.len(), 2);
-        assert!(bind(address, 1).is_err());
-        drop(sockets);
-        assert!(bind(address, 1).is_ok());
     }
 }

@@ -16,12 +16,16 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinHandle;
 
 use crate::access_log::{LogBuffers, LogSink};
+use crate::engine::Event;
 use crate::http::connection;
 use crate::http::exchange::Scratch;
 use crate::http::ingress::Machine;
 use crate::http::router::mirror;
-use crate::snapshot::Snapshot;
+use crate::snapshot::host::HostState;
+use crate::snapshot::{Cluster, ClusterId, Snapshot};
 use crate::stats::Registry;
+use crate::upstream::outlier::{self, Outcome};
+use crate::upstream::{WorkerCluster, WorkerHost};
 use crate::view::{View, WorkerListener};
 
 /// How often a worker looks after its pools and logs.
@@ -38,6 +42,10 @@ pub(crate) enum Command {
     Unlisten { name: Arc<str> },
     /// Serve by a newer snapshot.
     Adopt(Arc<Snapshot>),
+    /// Choose among the hosts that may be chosen now.
+    Rebalance(Arc<Cluster>),
+    /// Use the connections to a host that failed no more.
+    DrainHost(ClusterId, Arc<HostState>),
     /// Whether connections end with their next response.
     CloseConnections(bool),
     /// Take no more connections, let the open ones end; answer when they have.
@@ -53,6 +61,8 @@ pub(crate) struct Common {
     pub(crate) connection_ids: AtomicU64,
     /// Facts of the machine.
     pub(crate) machine: Machine,
+    /// How the main thread is told of hosts that stand out.
+    pub(crate) events: UnboundedSender<Event>,
 }
 
 /// A worker's state; everything in it belongs to its thread.
@@ -187,6 +197,26 @@ impl Worker {
         self.wake_all();
     }
 
+    fn rebalance(&self, cluster: &Cluster) {
+        if let Some(known) = self.view().cluster(cluster.id) {
+            known.rebalance(cluster, &mut self.rng.borrow_mut());
+        }
+    }
+
+    /// Reports what became of an attempt at a host, where the cluster has outlier detection.
+    #[inline]
+    pub(crate) fn report(&self, cluster: &WorkerCluster, host: &WorkerHost, outcome: Outcome) {
+        let config = &cluster.cluster.config;
+        if let Some(detection) = &config.outlier_detection {
+            let state = &host.endpoint.state;
+            outlier::report(detection, state, outcome, |outlier| {
+                let suspect = Event::Suspect { cluster: config.name.clone(), host: state.clone(), outlier };
+                // The main thread may have ended already.
+                let _ = self.common.events.send(suspect);
+            });
+        }
+    }
+
     fn wake_all(&self) {
         self.connections.borrow_mut().retain(|weak| {
             let Some(handle) = weak.upgrade() else { return false };
@@ -232,6 +262,12 @@ pub(crate) async fn run(worker: Rc<Worker>, mut commands: UnboundedReceiver<Comm
                     acceptors.remove(&name);
                 }
                 Some(Command::Adopt(snapshot)) => worker.adopt(&snapshot),
+                Some(Command::Rebalance(cluster)) => worker.rebalance(&cluster),
+                Some(Command::DrainHost(cluster, host)) => {
+                    if let Some(cluster) = worker.view().cluster(cluster) {
+                        cluster.drain_host(&host);
+                    }
+                }
                 Some(Command::CloseConnections(close)) => worker.draining.set(close),
                 Some(Command::Drain { deadline, done }) => {
                     let ending: Vec<_> = acceptors.drain().map(|(_, (task, _))| task).collect();

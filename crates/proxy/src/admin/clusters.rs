@@ -9,10 +9,13 @@ use lateen_telemetry::admin::{Answer, Request, StatusCode};
 use lateen_xds::envoy::admin::v3 as admin_v3;
 use lateen_xds::envoy::config::cluster::v3 as cluster_v3;
 use lateen_xds::envoy::config::core::v3 as core_v3;
+use lateen_xds::envoy::r#type::v3::Percent;
 
 use super::{Source, is_json, json, regex, unwritable};
 use crate::snapshot::Cluster;
-use crate::snapshot::cluster::{Endpoint, Health, Thresholds};
+use crate::snapshot::cluster::Thresholds;
+use crate::snapshot::endpoints::{Endpoint, Health};
+use crate::snapshot::host::HealthFlag;
 
 pub(super) fn answer(source: &Source, request: &Request) -> Answer {
     let mut clusters = source.clusters();
@@ -62,6 +65,7 @@ struct HostNumbers {
     cx_total: u32,
     rq_active: u32,
     rq_error: u32,
+    rq_pending_active: u32,
     rq_success: u32,
     rq_timeout: u32,
     rq_total: u32,
@@ -77,6 +81,7 @@ impl HostNumbers {
             cx_total: read(&state.connections),
             rq_active: read(&state.active_requests),
             rq_error: read(&state.errors),
+            rq_pending_active: read(&state.pending_requests),
             rq_success: read(&state.successes),
             rq_timeout: read(&state.timeouts),
             rq_total: read(&state.requests),
@@ -91,6 +96,13 @@ fn text(cluster: &Cluster, service_name: Option<String>, out: &mut String) {
         let _ = writeln!(out, "{name}::{rest}");
     };
     line(format_args!("observability_name::{}", cluster.config.stat_name));
+    if cluster.config.outlier_detection.is_some() {
+        let [[mean, limit], [local_mean, local_limit]] = cluster.stats.averages.get().map(|pair| pair.map(shown_rate));
+        line(format_args!("outlier::success_rate_average::{mean}"));
+        line(format_args!("outlier::success_rate_ejection_threshold::{limit}"));
+        line(format_args!("outlier::local_origin_success_rate_average::{local_mean}"));
+        line(format_args!("outlier::local_origin_success_rate_ejection_threshold::{local_limit}"));
+    }
     for (priority, thresholds) in ["default", "high"].into_iter().zip(&cluster.config.thresholds) {
         let Thresholds { max_connections, max_pending_requests, max_requests, max_retries, .. } = thresholds;
         line(format_args!("{priority}_priority::max_connections::{max_connections}"));
@@ -106,19 +118,13 @@ fn text(cluster: &Cluster, service_name: Option<String>, out: &mut String) {
         let address = &endpoint.address.text;
         let numbers = HostNumbers::of(endpoint);
         let [region, zone, sub_zone] = &endpoint.locality;
-        let flags = match endpoint.health {
-            Health::Healthy => "healthy",
-            Health::Unhealthy => "/failed_eds_health",
-            Health::Draining => "/eds_status_draining",
-            Health::Degraded => "/degraded_eds_health",
-        };
+        let flags = health_flags(endpoint);
         line(format_args!("{address}::cx_active::{}", numbers.cx_active));
         line(format_args!("{address}::cx_connect_fail::{}", numbers.cx_connect_fail));
         line(format_args!("{address}::cx_total::{}", numbers.cx_total));
         line(format_args!("{address}::rq_active::{}", numbers.rq_active));
         line(format_args!("{address}::rq_error::{}", numbers.rq_error));
-        // Requests wait for a connection of their cluster here, not of a host.
-        line(format_args!("{address}::rq_pending_active::0"));
+        line(format_args!("{address}::rq_pending_active::{}", numbers.rq_pending_active));
         line(format_args!("{address}::rq_success::{}", numbers.rq_success));
         line(format_args!("{address}::rq_timeout::{}", numbers.rq_timeout));
         line(format_args!("{address}::rq_total::{}", numbers.rq_total));
@@ -130,9 +136,50 @@ fn text(cluster: &Cluster, service_name: Option<String>, out: &mut String) {
         line(format_args!("{address}::sub_zone::{sub_zone}"));
         line(format_args!("{address}::canary::false"));
         line(format_args!("{address}::priority::{}", endpoint.priority));
-        line(format_args!("{address}::success_rate::-1"));
-        line(format_args!("{address}::local_origin_success_rate::-1"));
+        let [success_rate, local_origin] = endpoint.state.rates.get();
+        line(format_args!("{address}::success_rate::{}", shown_rate(success_rate)));
+        line(format_args!("{address}::local_origin_success_rate::{}", shown_rate(local_origin)));
     }
+}
+
+/// Why a host is not healthy, as Envoy joins the reasons.
+fn health_flags(endpoint: &Endpoint) -> String {
+    let mut flags = String::new();
+    if endpoint.state.has(HealthFlag::FailedActiveHealthCheck) {
+        flags.push_str("/failed_active_hc");
+    }
+    if endpoint.state.has(HealthFlag::FailedOutlierCheck) {
+        flags.push_str("/failed_outlier_check");
+    }
+    if endpoint.state.has(HealthFlag::DegradedActiveHealthCheck) {
+        flags.push_str("/degraded_active_hc");
+    }
+    flags.push_str(match endpoint.health {
+        Health::Healthy => "",
+        Health::Unhealthy => "/failed_eds_health",
+        Health::Draining => "/eds_status_draining",
+        Health::Degraded => "/degraded_eds_health",
+    });
+    if flags.is_empty() { "healthy".to_owned() } else { flags }
+}
+
+/// A rate with the six significant digits that Envoy prints.
+fn shown_rate(rate: f64) -> String {
+    // A rate is at most 100, so the digits before the point are known.
+    let before = if rate >= 100.0 {
+        3
+    } else if rate >= 10.0 {
+        2
+    } else {
+        1
+    };
+    let digits = format!("{rate:.*}", 6 - before);
+    if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.').to_owned() } else { digits }
+}
+
+/// A rate as messages have it, where it is known.
+fn percent(value: f64) -> Option<Percent> {
+    (value >= 0.0).then_some(Percent { value })
 }
 
 fn status(cluster: &Cluster, service_name: Option<String>) -> admin_v3::ClusterStatus {
@@ -146,7 +193,10 @@ fn status(cluster: &Cluster, service_name: Option<String>) -> admin_v3::ClusterS
             ..cluster_v3::circuit_breakers::Thresholds::default()
         }
     });
+    let [[_, limit], [_, local_limit]] = cluster.stats.averages.get();
     admin_v3::ClusterStatus {
+        success_rate_ejection_threshold: percent(limit),
+        local_origin_success_rate_ejection_threshold: percent(local_limit),
         name: cluster.config.name.to_string(),
         added_via_api: true,
         host_statuses: cluster.endpoints.hosts.iter().map(host_status).collect(),
@@ -156,7 +206,6 @@ fn status(cluster: &Cluster, service_name: Option<String>) -> admin_v3::ClusterS
         }),
         observability_name: cluster.config.stat_name.to_string(),
         eds_service_name: service_name.unwrap_or_default(),
-        ..admin_v3::ClusterStatus::default()
     }
 }
 
@@ -176,7 +225,10 @@ fn host_status(endpoint: &Arc<Endpoint>) -> admin_v3::HostStatus {
         Health::Degraded => HealthStatus::Degraded,
     };
     let [region, zone, sub_zone] = endpoint.locality.each_ref().map(ToString::to_string);
+    let rates = endpoint.state.rates.get();
     admin_v3::HostStatus {
+        success_rate: percent(rates[0]),
+        local_origin_success_rate: percent(rates[1]),
         address: Some(address(endpoint.address.socket)),
         stats: vec![
             metric(Type::Counter, "cx_connect_fail", numbers.cx_connect_fail),
@@ -187,16 +239,18 @@ fn host_status(endpoint: &Arc<Endpoint>) -> admin_v3::HostStatus {
             metric(Type::Counter, "rq_total", numbers.rq_total),
             metric(Type::Gauge, "cx_active", numbers.cx_active),
             metric(Type::Gauge, "rq_active", numbers.rq_active),
-            metric(Type::Gauge, "rq_pending_active", 0),
+            metric(Type::Gauge, "rq_pending_active", numbers.rq_pending_active),
         ],
         health_status: Some(admin_v3::HostHealthStatus {
             eds_health_status: health.into(),
+            failed_active_health_check: endpoint.state.has(HealthFlag::FailedActiveHealthCheck),
+            failed_active_degraded_check: endpoint.state.has(HealthFlag::DegradedActiveHealthCheck),
+            failed_outlier_check: endpoint.state.has(HealthFlag::FailedOutlierCheck),
             ..admin_v3::HostHealthStatus::default()
         }),
         weight: endpoint.weight,
         hostname: endpoint.hostname.to_string(),
         priority: endpoint.priority,
         locality: Some(core_v3::Locality { region, zone, sub_zone }),
-        ..admin_v3::HostStatus::default()
     }
 }

@@ -1,6 +1,8 @@
 //! What do the statistics read? `/stats` in its forms, and `/stats/prometheus`.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use lateen_telemetry::admin::{Answer, HTML, Parameter, Request, StatusCode};
 use lateen_telemetry::render::{self, Buckets, HistogramForm};
@@ -9,8 +11,11 @@ use lateen_telemetry::{Sample, Scope, Value};
 
 use super::memory::Memory;
 use super::{AdminSource, Source, State, regex, server_info};
-use crate::snapshot::cluster::{Health, Thresholds};
-use crate::stats::{BreakerGauges, ClusterStats};
+use crate::snapshot::endpoints::Health;
+use crate::snapshot::host::HealthFlag;
+use crate::snapshot::route::Priority;
+use crate::stats::BreakerGauges;
+use crate::upstream::Breaker;
 
 const USEDONLY: Parameter =
     Parameter { name: "usedonly", help: "Only include stats that have been written by system since restart" };
@@ -142,61 +147,45 @@ fn observe(source: &dyn AdminSource) {
     server.listener_manager.total_listeners_active.set(source.listeners().len() as u64);
     let live = matches!(source.state(), State::Live | State::Draining);
     server.listener_manager.workers_started.set(u64::from(live));
-    let set = source.config().set;
     for cluster in clusters {
         let state = &cluster.stats.state;
-        let message = set.clusters.get(&cluster.config.name).map(|resource| &resource.message);
-        let thresholds = message.and_then(|message| message.circuit_breakers.as_ref());
-        let tracked = |priority: i32| {
-            let thresholds = thresholds.iter().flat_map(|breakers| &breakers.thresholds);
-            thresholds.filter(|thresholds| thresholds.priority == priority).any(|thresholds| thresholds.track_remaining)
-        };
-        let [default, high] = &cluster.config.thresholds;
-        observe_breakers(&state.breakers_default, default, Load::of(&cluster.stats), tracked(0));
-        // Load is not told apart by priority; what there is counts for the default one.
-        observe_breakers(&state.breakers_high, high, Load::default(), tracked(1));
-        let count = |health: Health| cluster.endpoints.hosts.iter().filter(|host| host.health == health).count() as u64;
-        state.membership_total.set(cluster.endpoints.hosts.len() as u64);
+        observe_breakers(&state.breakers_default, cluster.breakers.of(Priority::Default));
+        observe_breakers(&state.breakers_high, cluster.breakers.of(Priority::High));
+        let hosts = &cluster.endpoints.hosts;
+        let count = |health: Health| hosts.iter().filter(|host| host.health_now() == health).count() as u64;
+        if let Some(checks) = state.health_check.get() {
+            let checked = hosts.iter().filter(|host| !host.health_check.disabled);
+            let healthy = checked.filter(|host| !host.state.has(HealthFlag::FailedActiveHealthCheck)).count();
+            checks.healthy.set(healthy as u64);
+            let degraded = hosts.iter().filter(|host| host.state.has(HealthFlag::DegradedActiveHealthCheck)).count();
+            checks.degraded.set(degraded as u64);
+        }
+        state.membership_total.set(hosts.len() as u64);
         state.membership_healthy.set(count(Health::Healthy));
         state.membership_degraded.set(count(Health::Degraded));
         state.membership_excluded.set(count(Health::Draining));
     }
 }
 
-/// What circuit breakers limit, over all workers.
-#[derive(Clone, Copy, Debug, Default)]
-struct Load {
-    connections: u64,
-    pending: u64,
-    requests: u64,
-}
-
-impl Load {
-    fn of(stats: &ClusterStats) -> Self {
-        Self {
-            connections: stats.level(|counters| &counters.upstream_cx_active),
-            pending: stats.level(|counters| &counters.upstream_rq_pending_active),
-            requests: stats.level(|counters| &counters.upstream_rq_active),
-        }
-    }
-}
-
-/// A breaker is open while there is as much as its limit allows.
-fn observe_breakers(gauges: &BreakerGauges, thresholds: &Thresholds, load: Load, tracked: bool) {
-    let left = |limit: u32, used: u64| u64::from(limit).saturating_sub(used);
-    let connections = left(thresholds.max_connections, load.connections);
-    let pending = left(thresholds.max_pending_requests, load.pending);
-    let requests = left(thresholds.max_requests, load.requests);
-    gauges.cx_open.set(u64::from(connections == 0));
-    gauges.rq_pending_open.set(u64::from(pending == 0));
-    gauges.rq_open.set(u64::from(requests == 0));
-    if tracked {
+/// A breaker is open while there is as much as its limit allows; with a limit of 0 nothing ever opens it.
+fn observe_breakers(gauges: &BreakerGauges, breaker: &Breaker) {
+    let (limits, load) = (&breaker.thresholds, breaker.load());
+    let left = |limit: u32, used: u32| u64::from(limit.saturating_sub(used));
+    let is_open = |limit: u32, used: u32| u64::from(used > 0 && used >= limit);
+    let max_retries = breaker.max_retries(Instant::now());
+    gauges.cx_open.set(is_open(limits.max_connections, load.connections));
+    gauges.cx_pool_open.set(limits.max_connection_pools.map_or(0, |limit| is_open(limit, load.pools)));
+    gauges.rq_pending_open.set(is_open(limits.max_pending_requests, load.pending));
+    gauges.rq_open.set(is_open(limits.max_requests, load.requests));
+    gauges.rq_retry_open.set(is_open(max_retries, load.retries));
+    if limits.track_remaining {
         let remaining = gauges.remaining.touch();
-        remaining.remaining_cx.set(connections);
-        remaining.remaining_pending.set(pending);
-        remaining.remaining_rq.set(requests);
-        // Retries wait for nothing that could be counted: each is over when its attempt is.
-        remaining.remaining_retries.set(u64::from(thresholds.max_retries));
+        let pools = limits.max_connection_pools.map_or(u64::MAX, |limit| left(limit, load.pools));
+        remaining.remaining_cx.set(left(limits.max_connections, load.connections));
+        remaining.remaining_cx_pools.store(pools, Ordering::Relaxed);
+        remaining.remaining_pending.set(left(limits.max_pending_requests, load.pending));
+        remaining.remaining_rq.set(left(limits.max_requests, load.requests));
+        remaining.remaining_retries.set(left(max_retries, load.retries));
     }
 }
 

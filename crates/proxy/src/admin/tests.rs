@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::snapshot::build::Builder;
+use crate::snapshot::route::Priority;
 
 struct Fixed {
     stats: Arc<Registry>,
@@ -505,9 +506,11 @@ fn a_filter_that_would_take_much_memory_is_refused() {
 #[test]
 fn circuit_breakers_show_what_is_left_where_that_is_tracked() {
     let source = source();
-    let counters = source.stats.cluster("outbound|80||a.b;");
-    counters.worker(0).upstream_rq_active.add(1);
-    counters.worker(0).upstream_cx_active.add(3);
+    let breaker = source.clusters[0].breakers.of(Priority::Default);
+    for first in [true, false, false] {
+        breaker.open_connection(first);
+    }
+    let one = breaker.admit_request(Instant::now);
     let shown = || get(&source, "/stats?filter=circuit_breakers.*(rq_open|remaining)").body;
     let name = "cluster.outbound|80||a.b;.circuit_breakers";
     let lines = |open: u64, left: u64| {
@@ -518,8 +521,10 @@ fn circuit_breakers_show_what_is_left_where_that_is_tracked() {
         )
     };
     assert_eq!(shown(), lines(0, 1));
-    counters.worker(0).upstream_rq_active.add(2);
+    let other = breaker.admit_request(Instant::now);
     assert_eq!(shown(), lines(1, 0));
+    drop((one, other));
+    assert_eq!(shown(), lines(0, 2));
 }
 
 #[test]

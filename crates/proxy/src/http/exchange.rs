@@ -47,6 +47,8 @@ pub(crate) struct Scratch {
     pub(crate) to_upstream: Output,
     /// Space for formatted values.
     pub(crate) text: Vec<u8>,
+    /// Cookies that were made up for the hash of the request, for the response.
+    pub(crate) cookies: Vec<Vec<u8>>,
 }
 
 /// Buffers larger than this are not kept.
@@ -58,6 +60,7 @@ impl Scratch {
         self.request.clear();
         self.response.clear();
         self.text.clear();
+        self.cookies.clear();
         for output in [&mut self.to_client, &mut self.to_upstream] {
             output.clear();
             output.bytes.shrink_to(KEPT_BYTES);

@@ -210,6 +210,24 @@ pub(crate) fn grpc_status(status: u16) -> u32 {
     }
 }
 
+/// The HTTP status that stands for the `grpc-status` of an upstream.
+pub(crate) fn grpc_as_http(status: &[u8]) -> u16 {
+    match status {
+        b"0" => 200,
+        b"1" => 499,
+        b"3" | b"9" | b"11" => 400,
+        b"4" => 504,
+        b"5" => 404,
+        b"6" | b"10" => 409,
+        b"7" => 403,
+        b"8" => 429,
+        b"12" => 501,
+        b"14" => 503,
+        b"16" => 401,
+        _ => 500,
+    }
+}
+
 /// Percent-encoding of `grpc-message`: all but printable ASCII, and `%`.
 fn percent_encode(text: &[u8]) -> Vec<u8> {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";

@@ -277,7 +277,7 @@ pub struct StreamInfo<'v> {
     /// Name of the selected cluster.
     pub cluster: Option<&'v str>,
     /// `%UPSTREAM_HOST%`: the last host tried, as text.
-    pub upstream_host: Option<&'v str>,
+    pub upstream_host: Option<Cow<'v, str>>,
     /// Local address of the upstream connection.
     pub upstream_local: Option<AddressText>,
     /// Upstream attempts so far.

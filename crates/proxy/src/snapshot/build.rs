@@ -2,18 +2,22 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use lateen_xds::envoy::config::cluster::v3 as cluster_v3;
 use lateen_xds::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use lateen_xds::{Origin, Part, Resource, Version, XdsSet};
 
-use super::cluster::{ClusterConfig, Discovery, DnsName, Endpoints, HostStates, Resolved, dns_names};
+use super::cluster::{ClusterConfig, Discovery, Refresh};
+use super::endpoints::{DnsName, Endpoints, HostStates, Resolved, dns_names};
 use super::hcm::Routes;
+use super::host_sets::HostSets;
 use super::limitation::{self, Limitation};
 use super::listener::Listener;
 use super::route::RouteConfig;
-use super::{Cluster, ClusterNames, Invalid, Snapshot};
+use super::{Cluster, ClusterId, ClusterNames, Invalid, Snapshot};
 use crate::stats::Registry;
+use crate::upstream::Breakers;
 
 /// A resource that the data plane did not take, as a NACK would say it.
 #[derive(Clone, Debug)]
@@ -146,9 +150,30 @@ impl Builder {
         found.into_iter().collect()
     }
 
-    /// The DNS names that the clusters of a set need, with the refresh interval of each.
+    /// Counts a lookup of a name for the clusters that use it.
+    pub fn record_lookup(&self, set: &XdsSet, name: &DnsName, succeeded: bool, news: bool) {
+        for (cluster, resource) in &set.clusters {
+            let Some(built) = self.clusters.get(cluster) else { continue };
+            let by_name = matches!(built.cluster.config.discovery, Discovery::StrictDns | Discovery::LogicalDns);
+            if by_name && resource.message.load_assignment.iter().flat_map(dns_names).any(|used| used == *name) {
+                let state = &built.cluster.stats.state;
+                state.update_attempt.inc();
+                match (succeeded, news) {
+                    (false, _) => state.update_failure.inc(),
+                    (true, true) => state.update_success.inc(),
+                    (true, false) => {
+                        state.update_success.inc();
+                        state.update_no_rebuild.inc();
+                    }
+                }
+            }
+        }
+    }
+
+    /// The DNS names that the clusters of a set need, and when each is looked up again: as often as the most eager
+    /// of its clusters says.
     #[must_use]
-    pub fn dns_names(&self, set: &XdsSet) -> HashMap<DnsName, std::time::Duration> {
+    pub fn dns_names(&self, set: &XdsSet) -> HashMap<DnsName, Refresh> {
         let mut names = HashMap::new();
         for (name, resource) in &set.clusters {
             let Some(built) = self.clusters.get(name) else { continue };
@@ -157,8 +182,8 @@ impl Builder {
                 continue;
             }
             for dns_name in resource.message.load_assignment.iter().flat_map(dns_names) {
-                let rate = names.entry(dns_name).or_insert(config.dns_refresh_rate);
-                *rate = (*rate).min(config.dns_refresh_rate);
+                let refresh = names.entry(dns_name).or_insert(config.dns.refresh);
+                *refresh = (*refresh).min(config.dns.refresh);
             }
         }
         names
@@ -177,7 +202,36 @@ impl Builder {
         }
     }
 
+    /// The number of a cluster.
+    #[must_use]
+    pub fn cluster_id(&self, name: &str) -> Option<ClusterId> {
+        self.clusters.get(name).map(|built| built.cluster.id)
+    }
+
+    /// How long changes of health in a cluster are gathered.
+    #[must_use]
+    pub fn merge_window(&self, name: &str) -> Option<Duration> {
+        self.clusters.get(name).map(|built| built.cluster.config.balancing.merge_window)
+    }
+
+    /// Looks again at the health of a cluster's hosts: the cluster with what may be chosen now.
+    pub fn look_again(&mut self, name: &str) -> Option<Arc<Cluster>> {
+        let built = self.clusters.get_mut(name)?;
+        let Cluster { id, config, endpoints, host_sets: _, stats, breakers } = &*built.cluster;
+        built.cluster = Arc::new(Cluster {
+            id: *id,
+            host_sets: Arc::new(HostSets::build(&config.balancing, endpoints)),
+            config: config.clone(),
+            endpoints: endpoints.clone(),
+            stats: stats.clone(),
+            breakers: breakers.clone(),
+        });
+        built.cluster.stats.set_tables(&built.cluster.host_sets);
+        Some(built.cluster.clone())
+    }
+
     fn build_clusters(&mut self, set: &XdsSet, rejections: &mut Vec<Rejection>) {
+        let now = Instant::now();
         self.clusters.retain(|name, _| set.clusters.contains_key(name));
         for (name, resource) in &set.clusters {
             let assignment = Assignment::of(&resource.message, set);
@@ -197,14 +251,21 @@ impl Builder {
                 _ => ClusterConfig::build(&resource.message).map(Arc::new),
             };
             let built = config.and_then(|config| {
-                let endpoints = Endpoints::build(&config, assignment.message(), &self.resolved, &mut states)?;
+                let endpoints = Endpoints::build(&config, assignment.message(), &self.resolved, &mut states, now)?;
                 Ok((config, endpoints))
             });
             match built {
                 Ok((config, endpoints)) => {
                     let id = self.names.intern(name).id;
                     let stats = self.stats.cluster(&config.stat_name);
-                    let cluster = Arc::new(Cluster { id, config, endpoints: Arc::new(endpoints), stats });
+                    let breakers = match self.clusters.get(name).map(|built| &built.cluster) {
+                        Some(previous) if Arc::ptr_eq(&previous.config, &config) => previous.breakers.clone(),
+                        _ => Arc::new(Breakers::new(&config.thresholds)),
+                    };
+                    let host_sets = Arc::new(HostSets::build(&config.balancing, &endpoints));
+                    stats.set_tables(&host_sets);
+                    let endpoints = Arc::new(endpoints);
+                    let cluster = Arc::new(Cluster { id, config, endpoints, host_sets, stats, breakers });
                     let built = BuiltCluster {
                         version: resource.version,
                         assignment: assignment.version(),

@@ -7,7 +7,7 @@ use lateen_xds::Origin;
 use lateen_xds::envoy::config::cluster::v3 as cluster_v3;
 
 use super::filter;
-use super::route::{Action, ClusterSpecifier, HostRewrite, PerFilterConfigs, Priority, Route, RouteConfig};
+use super::route::{Action, ClusterSpecifier, HostRewrite, PerFilterConfigs, Route, RouteConfig};
 
 /// Something that was asked for and is not done.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,13 +61,9 @@ fn of_route(route: &Route, note: &mut impl FnMut(String)) {
             note(settings_of(name));
         }
     }
-    let policy = forward.retry.as_deref();
     let asked = [
-        (!forward.hash_policy.is_empty(), "balancing by a hash of the request"),
-        (forward.priority == Priority::High, "the high routing priority"),
         (forward.internal_redirect.is_some(), "following redirects inside the proxy"),
         (matches!(forward.host_rewrite, Some(HostRewrite::Auto)), "the host of the chosen endpoint"),
-        (policy.is_some_and(|policy| policy.previous_priorities.is_some()), "retrying in other localities"),
     ];
     for (asked, feature) in asked {
         if asked {
@@ -87,25 +83,11 @@ fn settings_of(name: &str) -> String {
 
 /// The limitations that a cluster meets.
 pub(super) fn of_cluster(message: &cluster_v3::Cluster, origin: Option<&Origin>) -> BTreeSet<Limitation> {
-    use cluster_v3::cluster::LbPolicy;
-    // What Istio sends for "no limit".
-    const UNLIMITED: u32 = u32::MAX;
-    let breakers = message.circuit_breakers.iter().flat_map(|breakers| &breakers.thresholds);
-    let limited = breakers.into_iter().any(|threshold| {
-        [threshold.max_connections, threshold.max_pending_requests, threshold.max_requests, threshold.max_retries]
-            .iter()
-            .flatten()
-            .any(|limit| *limit != UNLIMITED)
-    });
     let encrypted =
         message.transport_socket.as_ref().is_some_and(|socket| socket.name != "envoy.transport_sockets.raw_buffer");
-    let hashed = matches!(message.lb_policy(), LbPolicy::RingHash | LbPolicy::Maglev);
     let asked = [
-        (message.outlier_detection.is_some(), "outlier detection is not carried out yet"),
-        (limited, "the limits of connections, requests and retries are not enforced yet"),
-        (!message.health_checks.is_empty(), "active health checks are not carried out yet"),
         (encrypted, "TLS to endpoints is not carried out yet; plain bytes are sent"),
-        (hashed, "consistent hashing is not carried out yet; hosts are picked at random"),
+        (message.preconnect_policy.is_some(), "connecting ahead of requests is not carried out yet"),
     ];
     let resource = ("cluster", Arc::from(message.name.as_str()));
     asked

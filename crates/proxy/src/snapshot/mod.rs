@@ -4,16 +4,21 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::stats::ClusterStats;
+use crate::upstream::Breakers;
 
 pub mod build;
 pub mod cluster;
+pub mod endpoints;
 pub(crate) mod fields;
 pub mod filter;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod format;
+pub mod hash_table;
 pub mod hcm;
 pub mod header_mutation;
+pub mod host;
+pub mod host_sets;
 pub mod limitation;
 pub mod listener;
 pub mod local_reply;
@@ -21,6 +26,7 @@ pub mod log_filter;
 pub mod matcher;
 pub mod regex;
 pub mod route;
+pub mod subset;
 
 /// A cluster's number in this process: an index that stays the same across snapshots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -94,9 +100,13 @@ pub struct Cluster {
     /// Settings; the same `Arc` while the cluster resource is unchanged.
     pub config: Arc<cluster::ClusterConfig>,
     /// Endpoints; the same `Arc` while they are unchanged.
-    pub endpoints: Arc<cluster::Endpoints>,
+    pub endpoints: Arc<endpoints::Endpoints>,
+    /// Which of them may be chosen, by their health when this was built.
+    pub host_sets: Arc<host_sets::HostSets>,
     /// Counters, kept while the name in statistics stays.
     pub stats: Arc<ClusterStats>,
+    /// What is under way to it, over all workers; kept while the cluster resource is unchanged.
+    pub(crate) breakers: Arc<Breakers>,
 }
 
 /// All that the workers need to serve requests, immutable.

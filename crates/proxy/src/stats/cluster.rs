@@ -1,5 +1,6 @@
 //! What is counted of a cluster? Envoy's `cluster.<name>.` tree.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -7,6 +8,9 @@ use lateen_telemetry::{Counter, Gauge, Histogram};
 
 use super::block::{PerWorker, block};
 use super::codes::CodeCounters;
+use crate::snapshot::hash_table::HashTable;
+use crate::snapshot::host_sets::HostSets;
+use crate::upstream::outlier::Averages;
 
 block! {
     /// What one worker counts of one cluster.
@@ -14,6 +18,9 @@ block! {
         counters {
             bind_errors,
             lb_healthy_panic,
+            lb_subsets_fallback,
+            lb_subsets_selected,
+            original_dst_host_invalid,
             retry_or_shadow_abandoned,
             upstream_cx_close_notify,
             upstream_cx_connect_attempts_exceeded,
@@ -161,8 +168,9 @@ block! {
             assignment_stale,
             assignment_timeout_received,
             assignment_use_cached,
+            lb_subsets_created,
+            lb_subsets_removed,
             membership_change,
-            original_dst_host_invalid,
             update_attempt,
             update_empty,
             update_failure,
@@ -170,6 +178,7 @@ block! {
             update_success,
         }
         gauges {
+            lb_subsets_active,
             max_host_weight,
             membership_degraded,
             membership_excluded,
@@ -184,7 +193,76 @@ block! {
             breakers_default: BreakerGauges,
             /// `circuit_breakers.high.*`.
             breakers_high: BreakerGauges,
+            /// `health_check.*`, for clusters that have one.
+            health_check: Lazy<HealthCheckCounters>,
+            /// `outlier_detection.*`, for clusters that have it.
+            outlier_detection: Lazy<OutlierCounters>,
+            /// `ring_hash_lb.*`, for clusters with that policy.
+            ring_hash_lb: Lazy<RingGauges>,
+            /// `maglev_lb.*`, for clusters with that policy.
+            maglev_lb: Lazy<MaglevGauges>,
         }
+    }
+}
+
+block! {
+    /// What active health checks found. The main thread counts.
+    pub struct HealthCheckCounters {
+        counters { attempt, failure, network_failure, passive_failure, success, verify_cluster }
+        gauges { degraded, healthy }
+        histograms {}
+        others {}
+    }
+}
+
+block! {
+    /// Which hosts stood out, and which of them were taken out. The main thread counts.
+    pub struct OutlierCounters {
+        counters {
+            ejections_consecutive_5xx,
+            ejections_detected_consecutive_5xx,
+            ejections_detected_consecutive_gateway_failure,
+            ejections_detected_consecutive_local_origin_failure,
+            ejections_detected_degradation,
+            ejections_detected_failure_percentage,
+            ejections_detected_local_origin_failure_percentage,
+            ejections_detected_local_origin_success_rate,
+            ejections_detected_success_rate,
+            ejections_enforced_consecutive_5xx,
+            ejections_enforced_consecutive_gateway_failure,
+            ejections_enforced_consecutive_local_origin_failure,
+            ejections_enforced_failure_percentage,
+            ejections_enforced_local_origin_failure_percentage,
+            ejections_enforced_local_origin_success_rate,
+            ejections_enforced_success_rate,
+            ejections_enforced_total,
+            ejections_overflow,
+            ejections_success_rate,
+            ejections_total,
+        }
+        gauges { ejections_active }
+        histograms {}
+        others {}
+    }
+}
+
+block! {
+    /// How large a ring is, and what part of it one host has.
+    pub struct RingGauges {
+        counters {}
+        gauges { max_hashes_per_host, min_hashes_per_host, size }
+        histograms {}
+        others {}
+    }
+}
+
+block! {
+    /// What part of a Maglev table one host has.
+    pub struct MaglevGauges {
+        counters {}
+        gauges { max_entries_per_host, min_entries_per_host }
+        histograms {}
+        others {}
     }
 }
 
@@ -207,12 +285,15 @@ block! {
         counters {}
         gauges { remaining_cx, remaining_pending, remaining_retries, remaining_rq }
         histograms {}
-        others {}
+        others {
+            /// `remaining_cx_pools`; unlimited is a number that no gauge can hold.
+            remaining_cx_pools: AtomicU64,
+        }
     }
 }
 
 /// Names that Envoy shows for every cluster and that stay 0 here, because nothing in this data plane does what they
-/// count (HTTP/3, load balancer subsets, zone aware routing).
+/// count (HTTP/3, zone aware routing).
 pub(crate) const ABSENT_COUNTERS: &[&str] = &[
     "http1.dropped_headers_with_underscores",
     "http1.metadata_not_supported_error",
@@ -220,11 +301,7 @@ pub(crate) const ABSENT_COUNTERS: &[&str] = &[
     "http1.response_flood",
     "lb_local_cluster_not_ok",
     "lb_recalculate_zone_structures",
-    "lb_subsets_created",
-    "lb_subsets_fallback",
     "lb_subsets_fallback_panic",
-    "lb_subsets_removed",
-    "lb_subsets_selected",
     "lb_zone_cluster_too_small",
     "lb_zone_no_capacity_left",
     "lb_zone_routing_all_directly",
@@ -239,7 +316,7 @@ pub(crate) const ABSENT_COUNTERS: &[&str] = &[
 ];
 
 /// As [`ABSENT_COUNTERS`], for gauges.
-pub(crate) const ABSENT_GAUGES: &[&str] = &["lb_subsets_active"];
+pub(crate) const ABSENT_GAUGES: &[&str] = &[];
 
 /// The statistics of one cluster, for all workers and the main thread.
 #[derive(Debug)]
@@ -248,6 +325,8 @@ pub struct ClusterStats {
     pub name: Arc<str>,
     /// What the main thread counts.
     pub state: ClusterState,
+    /// Success rates that outlier detection found, for `/clusters`.
+    pub(crate) averages: Arc<Averages>,
     pub(crate) workers: PerWorker<ClusterCounters>,
     pub(crate) history: super::History,
 }
@@ -257,6 +336,7 @@ impl ClusterStats {
         Self {
             name,
             state: ClusterState::default(),
+            averages: Arc::default(),
             workers: PerWorker::new(workers),
             history: super::History::default(),
         }
@@ -279,6 +359,33 @@ impl ClusterStats {
     #[must_use]
     pub fn level(&self, gauge: impl Fn(&ClusterCounters) -> &Gauge) -> u64 {
         lateen_telemetry::counter::level_of(self.workers.iter().map(|(_, counters)| gauge(counters)))
+    }
+
+    /// Sets the statistics that describe the tables and subsets of the balancer.
+    pub fn set_tables(&self, sets: &HostSets) {
+        let before = u64::try_from(self.state.lb_subsets_active.get()).unwrap_or(0);
+        let now = sets.subsets.len() as u64;
+        if now != before {
+            self.state.lb_subsets_active.set(now);
+            self.state.lb_subsets_created.add(now.saturating_sub(before));
+            self.state.lb_subsets_removed.add(before.saturating_sub(now));
+        }
+        for table in sets.levels.iter().filter_map(|level| level.table.as_ref()) {
+            let (size, least, most) = table.extent();
+            match table {
+                HashTable::Ring(_) => {
+                    let gauges = self.state.ring_hash_lb.touch();
+                    gauges.size.set(size);
+                    gauges.min_hashes_per_host.set(least);
+                    gauges.max_hashes_per_host.set(most);
+                }
+                HashTable::Maglev(_) => {
+                    let gauges = self.state.maglev_lb.touch();
+                    gauges.min_entries_per_host.set(least);
+                    gauges.max_entries_per_host.set(most);
+                }
+            }
+        }
     }
 
     /// Sets the membership gauges and counts a change when the hosts changed.

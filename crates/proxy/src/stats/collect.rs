@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use lateen_telemetry::counter::level_of;
@@ -123,6 +124,18 @@ impl ClusterStats {
         collect_blocks(&scope, "", || self.blocks(), samples);
         collect_blocks(&scope, "", || std::iter::once(&self.state), samples);
         collect_absent(&scope, cluster::ABSENT_COUNTERS, cluster::ABSENT_GAUGES, samples);
+        if let Some(checks) = self.state.health_check.get() {
+            collect_blocks(&scope, "health_check.", || std::iter::once(checks), samples);
+        }
+        if let Some(outlier) = self.state.outlier_detection.get() {
+            collect_blocks(&scope, "outlier_detection.", || std::iter::once(outlier), samples);
+        }
+        if let Some(gauges) = self.state.ring_hash_lb.get() {
+            collect_blocks(&scope, "ring_hash_lb.", || std::iter::once(gauges), samples);
+        }
+        if let Some(gauges) = self.state.maglev_lb.get() {
+            collect_blocks(&scope, "maglev_lb.", || std::iter::once(gauges), samples);
+        }
         collect_breakers(&scope, "circuit_breakers.default.", &self.state.breakers_default, samples);
         collect_breakers(&scope, "circuit_breakers.high.", &self.state.breakers_high, samples);
         collect_codes(&scope, "", self.blocks().map(|block| &block.codes), true, samples);
@@ -332,8 +345,8 @@ fn collect_breakers(scope: &Arc<Scope>, prefix: &'static str, breakers: &Breaker
     collect_blocks(scope, prefix, || std::iter::once(breakers), samples);
     if let Some(remaining) = breakers.remaining.get() {
         collect_blocks(scope, prefix, || std::iter::once(remaining), samples);
-        // Connection pools are not limited.
-        samples.push(Sample::new(scope, leaf(prefix, "remaining_cx_pools"), Value::Gauge(u64::MAX)));
+        let pools = remaining.remaining_cx_pools.load(Ordering::Relaxed);
+        samples.push(Sample::new(scope, leaf(prefix, "remaining_cx_pools"), Value::Gauge(pools)));
     }
 }
 

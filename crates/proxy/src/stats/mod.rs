@@ -20,7 +20,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use lateen_telemetry::{Distribution, Gauge};
 
 pub use block::PerWorker;
-pub use cluster::{Answers, BreakerGauges, ClusterCounters, ClusterState, ClusterStats, Lazy, RemainingGauges};
+pub use cluster::{
+    Answers, BreakerGauges, ClusterCounters, ClusterState, ClusterStats, HealthCheckCounters, Lazy, MaglevGauges,
+    OutlierCounters, RemainingGauges, RingGauges,
+};
 pub use codes::{ClassCounters, CodeCounters};
 pub use http::{Caller, Callers, CorsCounters, FaultCounters, HttpCounters, HttpStats};
 pub use listener::{ListenerCounters, ListenerStats};

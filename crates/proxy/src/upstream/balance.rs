@@ -1,11 +1,18 @@
-//! Picking a host: priority level by load, then a host of that level by the cluster's policy.
+//! Picking a host: priority level by load, locality by weight, then a host by the cluster's policy.
 
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
+mod bounded;
+
+use std::sync::Arc;
+use std::time::Instant;
 
 use fastrand::Rng;
 
-use crate::snapshot::cluster::{Endpoint, Endpoints, Policy};
+use super::schedule::Schedule;
+use super::subsets::{Destination, Subsets, Whose};
+use crate::snapshot::cluster::{Balancing, Policy};
+use crate::snapshot::endpoints::{Endpoint, Endpoints};
+use crate::snapshot::host_sets::{HostSets, Level, Load};
+use crate::snapshot::subset::Criteria;
 
 /// What a pick depends on besides the cluster.
 pub(crate) struct PickContext<'a> {
@@ -13,18 +20,83 @@ pub(crate) struct PickContext<'a> {
     pub(crate) tried: &'a [u32],
     /// How often to pick again when the pick was tried already.
     pub(crate) reselections: u32,
+    /// The hash of the request, if it has one.
+    pub(crate) hash: Option<u64>,
+    /// Shares of the levels in place of those that follow from health; not where the hash of a request decides.
+    pub(crate) loads: Option<&'a [Load]>,
+    /// Requests under way to the cluster, for bounded load.
+    pub(crate) active: u32,
+    /// Which subset is meant, where the cluster has some.
+    pub(crate) criteria: Option<&'a Criteria>,
+    /// This moment, for slow start.
+    pub(crate) now: Instant,
+}
+
+impl PickContext<'_> {
+    /// The first pick of a request that nothing is known of.
+    pub(crate) fn plain(active: u32, now: Instant) -> Self {
+        Self { tried: &[], reselections: 0, hash: None, loads: None, active, criteria: None, now }
+    }
+}
+
+/// A host that was picked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Picked {
+    /// Its index.
+    pub(crate) host: u32,
+    /// Its level is in panic mode.
+    pub(crate) panic: bool,
+    /// How it was found, where the cluster has subsets.
+    pub(crate) found: Option<Found>,
+}
+
+/// How a host of a cluster with subsets was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// It is in the subset that was asked for.
+    Subset,
+    /// By the fallback of the cluster.
+    Fallback,
+}
+
+impl Found {
+    fn by_fallback(whose: Whose) -> Option<Self> {
+        (whose == Whose::Cluster).then_some(Self::Fallback)
+    }
 }
 
 /// The state of one worker's balancer for one cluster.
 #[derive(Debug)]
 pub(crate) struct Balancer {
+    pub(super) sets: Arc<HostSets>,
     policy: Policy,
-    levels: Vec<Level>,
+    fail_on_panic: bool,
+    hash_balance_factor: Option<u32>,
+    /// The first level takes everything and nobody asks for the hash of a request.
+    simple: bool,
+    levels: Vec<LevelWalk>,
+    subsets: Option<Box<Subsets>>,
 }
 
 /// How one priority level is walked.
 #[derive(Debug)]
-enum Level {
+struct LevelWalk {
+    all: Walk,
+    healthy: Walk,
+    degraded: Walk,
+    localities: Option<LocalityWalk>,
+}
+
+/// How the localities of a level are walked, for healthy and for degraded hosts.
+#[derive(Debug)]
+struct LocalityWalk {
+    order: [Schedule; 2],
+    hosts: Vec<[Walk; 2]>,
+}
+
+/// How some hosts are walked.
+#[derive(Debug)]
+enum Walk {
     /// Equal weights, round robin: the next position.
     Cursor(usize),
     /// Unequal weights: earliest deadline first.
@@ -34,78 +106,212 @@ enum Level {
 }
 
 impl Balancer {
-    /// A balancer for these endpoints; round robin starts at a random position.
-    pub(crate) fn new(policy: Policy, endpoints: &Endpoints, rng: &mut Rng) -> Self {
-        let level = |eligible: &[u32], rng: &mut Rng| {
-            let weights = || eligible.iter().map(|index| endpoints.hosts[*index as usize].weight);
-            let equal = weights().all(|weight| Some(weight) == weights().next());
-            match policy {
-                Policy::Random => Level::Memoryless,
-                Policy::LeastRequest { .. } if equal => Level::Memoryless,
-                Policy::RoundRobin if equal => Level::Cursor(rng.usize(0..eligible.len().max(1))),
-                Policy::RoundRobin | Policy::LeastRequest { .. } => {
-                    let mut schedule = Schedule::new(eligible, endpoints, policy);
-                    for _ in 0..rng.usize(0..eligible.len().max(1)) {
-                        let _ = schedule.next(endpoints, policy);
-                    }
-                    Level::Schedule(schedule)
-                }
-            }
-        };
-        let levels = endpoints.priorities.iter().map(|priority| level(&priority.eligible, rng)).collect();
-        Self { policy, levels }
+    /// A balancer for these hosts; round robin starts at a random position.
+    pub(crate) fn new(
+        balancing: &Balancing,
+        endpoints: &Endpoints,
+        sets: &Arc<HostSets>,
+        now: Instant,
+        rng: &mut Rng,
+    ) -> Self {
+        let policy = balancing.policy;
+        let mut walk = |hosts: &[u32]| Walk::new(&policy, hosts, endpoints, now, rng);
+        let levels = sets.levels.iter().map(|level| LevelWalk {
+            all: walk(if level.panic { &level.all } else { &[] }),
+            healthy: walk(&level.healthy),
+            degraded: walk(&level.degraded),
+            localities: LocalityWalk::new(level, &mut walk),
+        });
+        let levels: Vec<_> = levels.collect();
+        let simple = !policy.is_hashed() && sets.levels.first().is_some_and(|level| level.load.healthy == 100);
+        let subsets = Subsets::new(balancing, endpoints, sets, now, rng);
+        Self {
+            sets: sets.clone(),
+            policy,
+            fail_on_panic: balancing.fail_on_panic,
+            hash_balance_factor: balancing.hash_balance_factor,
+            simple,
+            levels,
+            subsets,
+        }
     }
 
-    /// Picks a host: its index, or `None` when no level has one. The second value tells whether the level is in
-    /// panic mode.
-    pub(crate) fn pick(
-        &mut self,
-        endpoints: &Endpoints,
-        context: &PickContext<'_>,
-        rng: &mut Rng,
-    ) -> Option<(u32, bool)> {
-        let mut picked = self.pick_once(endpoints, rng)?;
-        for _ in 0..context.reselections {
-            if !context.tried.contains(&picked.0) {
+    /// Picks a host, or `None` when there is none.
+    pub(crate) fn pick(&mut self, endpoints: &Endpoints, context: &PickContext<'_>, rng: &mut Rng) -> Option<Picked> {
+        let Some(subsets) = &mut self.subsets else { return self.pick_of_all(endpoints, context, rng) };
+        let (picked, found) = match subsets.find(context.criteria) {
+            Destination::Subset(balancer) => (balancer.pick(endpoints, context, rng), Some(Found::Subset)),
+            Destination::Default(balancer, whose) => {
+                (balancer.pick(endpoints, context, rng), Found::by_fallback(whose))
+            }
+            Destination::Any(whose) => (self.pick_of_all(endpoints, context, rng), Found::by_fallback(whose)),
+            Destination::Nowhere => (None, None),
+        };
+        picked.map(|picked| Picked { found, ..picked })
+    }
+
+    fn pick_of_all(&mut self, endpoints: &Endpoints, context: &PickContext<'_>, rng: &mut Rng) -> Option<Picked> {
+        // One number for all picks of a request: they differ in what they do with it.
+        let hash = if self.policy.is_hashed() { context.hash.unwrap_or_else(|| rng.u64(..)) } else { 0 };
+        let mut picked = self.pick_once(endpoints, context, hash, 0, rng)?;
+        for attempt in 1..=context.reselections {
+            if !context.tried.contains(&picked.host) {
                 break;
             }
-            picked = self.pick_once(endpoints, rng)?;
+            picked = self.pick_once(endpoints, context, hash, attempt, rng)?;
         }
         Some(picked)
     }
 
-    fn pick_once(&mut self, endpoints: &Endpoints, rng: &mut Rng) -> Option<(u32, bool)> {
-        let level = match endpoints.priorities.as_slice() {
-            [] => return None,
-            [_] => 0,
-            levels => {
-                let point = rng.u32(0..100);
-                levels.iter().position(|level| point < level.load_below)?
+    fn pick_once(
+        &mut self,
+        endpoints: &Endpoints,
+        context: &PickContext<'_>,
+        hash: u64,
+        attempt: u32,
+        rng: &mut Rng,
+    ) -> Option<Picked> {
+        let (number, degraded) = if self.simple && context.loads.is_none() {
+            (0, false)
+        } else {
+            let (point, loads) = match self.policy.is_hashed() {
+                true => ((hash % 100) as u32 + 1, None),
+                false => (rng.u32(1..=100), context.loads),
+            };
+            choose_level(&self.sets.levels, loads, point)?
+        };
+        let level = self.sets.levels.get(number)?;
+        let panic = level.panic;
+        if panic && self.fail_on_panic {
+            return None;
+        }
+        let host = if self.policy.is_hashed() {
+            let host = level.table.as_ref()?.pick(hash, attempt)?;
+            match self.hash_balance_factor {
+                Some(factor) => bounded::pick(host, hash, factor, &level.shares, context.active, endpoints),
+                None => host,
             }
+        } else {
+            let walk = self.levels.get_mut(number)?;
+            let (walk, hosts) = walk.of(level, degraded);
+            walk.next(&self.policy, hosts, endpoints, context.now, rng)?
         };
-        let priority = &endpoints.priorities[level];
-        let eligible = &priority.eligible;
-        let index = match eligible.as_slice() {
-            [] => return None,
-            [only] => *only,
-            _ => match &mut self.levels[level] {
-                Level::Cursor(position) => {
-                    *position = if *position + 1 < eligible.len() { *position + 1 } else { 0 };
-                    eligible[*position]
+        Some(Picked { host, panic, found: None })
+    }
+}
+
+/// The level, and whether its degraded hosts are meant, at a point of 1 to 100.
+fn choose_level(levels: &[Level], loads: Option<&[Load]>, point: u32) -> Option<(usize, bool)> {
+    let load = |index: usize| loads.and_then(|loads| loads.get(index)).copied().unwrap_or(levels[index].load);
+    let mut below = 0;
+    for degraded in [false, true] {
+        for index in 0..levels.len() {
+            below += if degraded { load(index).degraded } else { load(index).healthy };
+            if point <= below {
+                return Some((index, degraded));
+            }
+        }
+    }
+    None
+}
+
+impl LevelWalk {
+    /// The walk and the hosts that a pick of this level is from.
+    fn of<'a>(&'a mut self, level: &'a Level, degraded: bool) -> (&'a mut Walk, &'a [u32]) {
+        if level.panic {
+            return (&mut self.all, &level.all);
+        }
+        if let Some(localities) = &mut self.localities {
+            let kind = usize::from(degraded);
+            let weight = |index: u32| {
+                let locality = &level.localities[index as usize];
+                if degraded { locality.degraded_weight } else { locality.healthy_weight }
+            };
+            if let Some(index) = localities.order[kind].next(weight) {
+                let index = index as usize;
+                let locality = &level.localities[index];
+                let hosts = if degraded { &locality.degraded } else { &locality.healthy };
+                return (&mut localities.hosts[index][kind], hosts);
+            }
+        }
+        if degraded { (&mut self.degraded, &level.degraded) } else { (&mut self.healthy, &level.healthy) }
+    }
+}
+
+impl LocalityWalk {
+    fn new(level: &Level, walk: &mut impl FnMut(&[u32]) -> Walk) -> Option<Self> {
+        if level.localities.is_empty() {
+            return None;
+        }
+        let mut order = [Schedule::default(), Schedule::default()];
+        for (index, locality) in (0..).zip(&level.localities) {
+            for (schedule, weight) in order.iter_mut().zip([locality.healthy_weight, locality.degraded_weight]) {
+                if weight > 0.0 {
+                    schedule.insert(index, weight);
                 }
-                Level::Schedule(schedule) => schedule.next(endpoints, self.policy)?,
-                Level::Memoryless => match self.policy {
-                    Policy::LeastRequest { choices } => least_loaded(eligible, &endpoints.hosts, choices, rng),
-                    _ => eligible[rng.usize(0..eligible.len())],
-                },
+            }
+        }
+        let hosts =
+            level.localities.iter().map(|locality| [walk(&locality.healthy), walk(&locality.degraded)]).collect();
+        Some(Self { order, hosts })
+    }
+}
+
+impl Walk {
+    fn new(policy: &Policy, hosts: &[u32], endpoints: &Endpoints, now: Instant, rng: &mut Rng) -> Self {
+        let hosts_of = || hosts.iter().filter_map(|index| endpoints.hosts.get(*index as usize));
+        let first = hosts_of().next().map(|host| host.weight);
+        let even = hosts_of().all(|host| Some(host.weight) == first)
+            && policy
+                .slow_start()
+                .is_none_or(|slow_start| hosts_of().all(|host| host.state.healthy_for(now) >= slow_start.window));
+        match policy {
+            Policy::RoundRobin { .. } if even => Self::Cursor(rng.usize(0..hosts.len().max(1))),
+            Policy::RoundRobin { .. } | Policy::LeastRequest { .. } if !even => {
+                let mut schedule = Schedule::default();
+                for index in hosts {
+                    if let Some(host) = endpoints.hosts.get(*index as usize) {
+                        schedule.insert(*index, weight(policy, host, now));
+                    }
+                }
+                for _ in 0..rng.usize(0..hosts.len().max(1)) {
+                    let _ = schedule.next(|index| weight_at(policy, endpoints, index, now));
+                }
+                Self::Schedule(schedule)
+            }
+            _ => Self::Memoryless,
+        }
+    }
+
+    fn next(
+        &mut self,
+        policy: &Policy,
+        hosts: &[u32],
+        endpoints: &Endpoints,
+        now: Instant,
+        rng: &mut Rng,
+    ) -> Option<u32> {
+        match hosts {
+            [] => return None,
+            [only] => return Some(*only),
+            _ => {}
+        }
+        match self {
+            Self::Cursor(position) => {
+                *position = if *position + 1 < hosts.len() { *position + 1 } else { 0 };
+                hosts.get(*position).copied()
+            }
+            Self::Schedule(schedule) => schedule.next(|index| weight_at(policy, endpoints, index, now)),
+            Self::Memoryless => match policy {
+                Policy::LeastRequest { choices, .. } => Some(least_loaded(hosts, &endpoints.hosts, *choices, rng)),
+                _ => Some(hosts[rng.usize(0..hosts.len())]),
             },
-        };
-        Some((index, priority.panic))
+        }
     }
 }
 
 /// The least loaded of some random hosts; the first drawn wins a tie.
-fn least_loaded(eligible: &[u32], hosts: &[std::sync::Arc<Endpoint>], choices: u32, rng: &mut Rng) -> u32 {
+fn least_loaded(eligible: &[u32], hosts: &[Arc<Endpoint>], choices: u32, rng: &mut Rng) -> u32 {
     let mut best = eligible[rng.usize(0..eligible.len())];
     let mut load = hosts[best as usize].state.active_requests();
     for _ in 1..choices {
@@ -119,199 +325,22 @@ fn least_loaded(eligible: &[u32], hosts: &[std::sync::Arc<Endpoint>], choices: u
     best
 }
 
-/// Earliest deadline first: a host of weight w comes up every 1/w units of virtual time.
-#[derive(Debug)]
-struct Schedule {
-    now: f64,
-    entries: u64,
-    queue: BinaryHeap<Entry>,
+fn weight_at(policy: &Policy, endpoints: &Endpoints, index: u32, now: Instant) -> f64 {
+    endpoints.hosts.get(index as usize).map_or(1.0, |host| weight(policy, host, now))
 }
 
-#[derive(Debug)]
-struct Entry {
-    deadline: f64,
-    /// Order of insertion, which breaks ties.
-    order: u64,
-    host: u32,
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
+/// What a host weighs at this moment: less while it is new, and less the more it has to do.
+fn weight(policy: &Policy, host: &Endpoint, now: Instant) -> f64 {
+    let mut weight = f64::from(host.weight);
+    if let Policy::LeastRequest { bias, .. } = policy {
+        let active = f64::from(host.state.active_requests()) + 1.0;
+        weight /= if *bias == 1.0 { active } else { active.powf(*bias) };
     }
-}
-
-impl Eq for Entry {}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Entry {
-    /// Reversed, because the heap pops its greatest.
-    fn cmp(&self, other: &Self) -> Ordering {
-        other.deadline.total_cmp(&self.deadline).then(other.order.cmp(&self.order))
-    }
-}
-
-impl Schedule {
-    fn new(eligible: &[u32], endpoints: &Endpoints, policy: Policy) -> Self {
-        let mut schedule = Self { now: 0.0, entries: 0, queue: BinaryHeap::with_capacity(eligible.len()) };
-        for host in eligible {
-            schedule.insert(*host, endpoints, policy);
-        }
-        schedule
-    }
-
-    fn next(&mut self, endpoints: &Endpoints, policy: Policy) -> Option<u32> {
-        let entry = self.queue.pop()?;
-        self.now = entry.deadline;
-        self.insert(entry.host, endpoints, policy);
-        Some(entry.host)
-    }
-
-    fn insert(&mut self, host: u32, endpoints: &Endpoints, policy: Policy) {
-        let endpoint = &endpoints.hosts[host as usize];
-        let mut weight = f64::from(endpoint.weight);
-        if matches!(policy, Policy::LeastRequest { .. }) {
-            weight /= f64::from(endpoint.state.active_requests().saturating_add(1));
-        }
-        self.entries += 1;
-        self.queue.push(Entry { deadline: self.now + 1.0 / weight, order: self.entries, host });
+    match policy.slow_start() {
+        Some(slow_start) => weight * slow_start.factor(host.state.healthy_for(now)),
+        None => weight,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-
-    const FIRST: PickContext<'static> = PickContext { tried: &[], reselections: 0 };
-    use crate::snapshot::cluster::{ClusterConfig, HostStates, Resolved};
-    use lateen_xds::envoy::config::cluster::v3::Cluster;
-    use lateen_xds::envoy::config::endpoint::v3::ClusterLoadAssignment;
-
-    fn endpoints(json: serde_json::Value, panic: f64) -> Endpoints {
-        let cluster: Cluster = lateen_xds::json::parse(serde_json::json!({
-            "name": "c", "common_lb_config": {"healthy_panic_threshold": {"value": panic}}
-        }))
-        .unwrap();
-        let config = ClusterConfig::build(&cluster).unwrap();
-        let assignment: ClusterLoadAssignment = lateen_xds::json::parse(json).unwrap();
-        Endpoints::build(&config, &assignment, &Resolved::new(), &mut HostStates::new()).unwrap()
-    }
-
-    fn host(port: u16, weight: u32, health: &str) -> serde_json::Value {
-        serde_json::json!({
-            "endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}},
-            "load_balancing_weight": weight, "health_status": health
-        })
-    }
-
-    fn counts(policy: Policy, endpoints: &Endpoints, picks: usize) -> Vec<usize> {
-        let mut rng = Rng::with_seed(7);
-        let mut balancer = Balancer::new(policy, endpoints, &mut rng);
-        let mut counts = vec![0; endpoints.hosts.len()];
-        for _ in 0..picks {
-            if let Some((index, _)) = balancer.pick(endpoints, &FIRST, &mut rng) {
-                counts[index as usize] += 1;
-            }
-        }
-        counts
-    }
-
-    #[test]
-    fn round_robin_with_equal_weights_gives_every_host_the_same_share() {
-        let endpoints = endpoints(
-            serde_json::json!({"cluster_name": "c", "endpoints": [{"lb_endpoints": [
-                host(1, 1, "HEALTHY"), host(2, 1, "HEALTHY"), host(3, 1, "HEALTHY")]}]}),
-            0.0,
-        );
-        assert_eq!(counts(Policy::RoundRobin, &endpoints, 300), [100, 100, 100]);
-    }
-
-    #[test]
-    fn round_robin_with_weights_follows_them_in_every_period() {
-        let endpoints = endpoints(
-            serde_json::json!({"cluster_name": "c", "endpoints": [{"lb_endpoints": [
-                host(1, 1, "HEALTHY"), host(2, 3, "HEALTHY"), host(3, 2, "HEALTHY")]}]}),
-            0.0,
-        );
-        let counts = counts(Policy::RoundRobin, &endpoints, 600);
-        for (count, expected) in counts.iter().zip([100_usize, 300, 200]) {
-            assert!(count.abs_diff(expected) <= 2, "{counts:?}");
-        }
-    }
-
-    #[test]
-    fn least_request_avoids_the_busy_host_whenever_another_was_drawn() {
-        let endpoints = endpoints(
-            serde_json::json!({"cluster_name": "c", "endpoints": [{"lb_endpoints": [
-                host(1, 1, "HEALTHY"), host(2, 1, "HEALTHY"), host(3, 1, "HEALTHY")]}]}),
-            0.0,
-        );
-        endpoints.hosts[0].state.active_requests.store(9, std::sync::atomic::Ordering::Relaxed);
-        let counts = counts(Policy::LeastRequest { choices: 2 }, &endpoints, 900);
-        // The busy host is picked only when it was drawn twice: one time in nine.
-        assert!((60..=140).contains(&counts[0]), "{counts:?}");
-    }
-
-    #[test]
-    fn an_unhealthy_host_is_used_only_in_panic() {
-        let one_of_three = serde_json::json!({"cluster_name": "c", "endpoints": [{"lb_endpoints": [
-            host(1, 1, "HEALTHY"), host(2, 1, "UNHEALTHY"), host(3, 1, "UNHEALTHY")]}]});
-        assert_eq!(counts(Policy::RoundRobin, &endpoints(one_of_three.clone(), 0.0), 30), [30, 0, 0]);
-        assert_eq!(counts(Policy::RoundRobin, &endpoints(one_of_three, 50.0), 30), [10, 10, 10]);
-    }
-
-    #[test]
-    fn no_host_is_picked_when_all_are_unhealthy_and_panic_is_off() {
-        let none = serde_json::json!({"cluster_name": "c", "endpoints": [{"lb_endpoints": [
-            host(1, 1, "UNHEALTHY"), host(2, 1, "DRAINING")]}]});
-        assert_eq!(counts(Policy::RoundRobin, &endpoints(none, 0.0), 10), [0, 0]);
-    }
-
-    #[test]
-    fn a_half_dead_priority_spills_to_the_next_by_the_overprovisioning_rule() {
-        let levels = serde_json::json!({"cluster_name": "c", "endpoints": [
-            {"priority": 0, "lb_endpoints": [host(1, 1, "HEALTHY"), host(2, 1, "UNHEALTHY")]},
-            {"priority": 1, "lb_endpoints": [host(3, 1, "HEALTHY")]}]});
-        let counts = counts(Policy::RoundRobin, &endpoints(levels, 0.0), 1000);
-        assert_eq!(counts[1], 0);
-        assert!((640..=760).contains(&counts[0]), "70 % stay: {counts:?}");
-    }
-
-    #[test]
-    fn a_tried_host_is_avoided_as_often_as_the_retry_policy_says() {
-        let endpoints = endpoints(
-            serde_json::json!({"cluster_name": "c", "endpoints": [{"lb_endpoints": [
-                host(1, 1, "HEALTHY"), host(2, 1, "HEALTHY")]}]}),
-            0.0,
-        );
-        let mut rng = Rng::with_seed(3);
-        let mut balancer = Balancer::new(Policy::RoundRobin, &endpoints, &mut rng);
-        for _ in 0..20 {
-            let context = PickContext { tried: &[0], reselections: 5 };
-            assert_eq!(balancer.pick(&endpoints, &context, &mut rng).map(|(index, _)| index), Some(1));
-        }
-    }
-
-    #[test]
-    fn a_host_whose_address_stays_keeps_its_state() {
-        let cluster: Cluster = lateen_xds::json::parse(serde_json::json!({"name": "c"})).unwrap();
-        let config = ClusterConfig::build(&cluster).unwrap();
-        let build = |weight: u32, states: &mut HostStates| {
-            let assignment: ClusterLoadAssignment = lateen_xds::json::parse(serde_json::json!(
-                {"cluster_name": "c", "endpoints": [{"lb_endpoints": [host(1, weight, "HEALTHY")]}]}))
-            .unwrap();
-            Endpoints::build(&config, &assignment, &Resolved::new(), states).unwrap()
-        };
-        let mut states = HostStates::new();
-        let (before, after) = (build(1, &mut states), build(2, &mut states));
-        assert!(Arc::ptr_eq(&before.hosts[0].state, &after.hosts[0].state));
-        assert_eq!(after.hosts[0].weight, 2);
-    }
-}
+mod tests;

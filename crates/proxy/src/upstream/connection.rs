@@ -1,26 +1,25 @@
 //! One connection to an upstream host.
 
 use std::io;
-use std::sync::Arc;
+use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
-use super::cluster::WorkerCluster;
+use super::pool::Pool;
 use crate::http::h1::ReadBuffer;
 use crate::http::stream_info::AddressText;
-use crate::snapshot::cluster::{Endpoint, HostState};
-use crate::stats::ClusterStats;
+use crate::snapshot::cluster::TcpKeepalive;
 
 /// Why no connection could be made.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ConnectError {
     /// Within `connect_timeout` there was no answer.
     Timeout,
     /// The connection was refused, or the network failed.
-    Failed(io::Error),
+    Failed(io::ErrorKind),
 }
 
 /// An open connection to an upstream host.
@@ -32,45 +31,47 @@ pub(crate) struct UpstreamConnection {
     pub(crate) buffer: ReadBuffer,
     /// The local address, as access logs print it.
     pub(crate) local: AddressText,
-    opened: Instant,
+    pub(super) opened: Instant,
     idle_since: Instant,
     /// What the statistics know of the connection.
     pub(crate) count: ConnectionCount,
 }
 
 impl UpstreamConnection {
-    /// Connects to a host within the cluster's `connect_timeout`.
-    pub(crate) async fn connect(
-        cluster: &WorkerCluster,
-        endpoint: &Arc<Endpoint>,
-        deadline: Option<Instant>,
-    ) -> Result<Self, ConnectError> {
-        let counters = cluster.counters();
+    /// Begins a connection for a pool, within the cluster's `connect_timeout`. The future hands it over.
+    pub(super) fn connect(pool: &Rc<Pool>) -> impl Future<Output = ()> + use<> {
         let begun = Instant::now();
-        let mut count = ConnectionCount::begin(cluster, endpoint.state.clone(), begun);
-        let timeout = cluster.cluster.config.connect_timeout;
-        let limit = deadline.map_or(timeout, |deadline| timeout.min(deadline.saturating_duration_since(begun)));
-        let outcome = match tokio::time::timeout(limit, TcpStream::connect(endpoint.address.socket)).await {
-            Ok(Ok(stream)) => prepare(stream),
-            Ok(Err(error)) => Err(ConnectError::Failed(error)),
-            Err(_) => Err(ConnectError::Timeout),
-        };
-        match outcome {
-            Ok((stream, local)) => {
-                let now = Instant::now();
-                counters.upstream_cx_connect_ms.record_ms(now - begun);
-                Ok(Self { stream, buffer: ReadBuffer::default(), local, opened: now, idle_since: now, count })
-            }
-            Err(error) => {
-                counters.upstream_cx_connect_fail.inc();
-                if matches!(error, ConnectError::Timeout) {
-                    counters.upstream_cx_connect_timeout.inc();
-                } else {
-                    count.closed_by_peer();
+        let mut count = ConnectionCount::begin(pool.clone(), begun);
+        let pool = pool.clone();
+        async move {
+            let target = &pool.target;
+            let connecting = TcpStream::connect(target.address);
+            let outcome = match tokio::time::timeout(target.config.connect_timeout, connecting).await {
+                Ok(connected) => connected
+                    .and_then(|stream| prepare(stream, target.config.tcp_keepalive.as_ref()))
+                    .map_err(|error| ConnectError::Failed(error.kind())),
+                Err(_) => Err(ConnectError::Timeout),
+            };
+            let counters = target.counters();
+            let outcome = match outcome {
+                Ok((stream, local)) => {
+                    let now = Instant::now();
+                    counters.upstream_cx_connect_ms.record_ms(now - begun);
+                    let buffer = ReadBuffer::default();
+                    Ok(Box::new(Self { stream, buffer, local, opened: now, idle_since: now, count }))
                 }
-                endpoint.state.connect_failures.fetch_add(1, Ordering::Relaxed);
-                Err(error)
-            }
+                Err(error) => {
+                    counters.upstream_cx_connect_fail.inc();
+                    if error == ConnectError::Timeout {
+                        counters.upstream_cx_connect_timeout.inc();
+                    } else {
+                        count.closed_by_peer();
+                    }
+                    target.state.connect_failures.fetch_add(1, Ordering::Relaxed);
+                    Err(error)
+                }
+            };
+            pool.connected(outcome);
         }
     }
 
@@ -113,18 +114,19 @@ impl UpstreamConnection {
     }
 }
 
-fn prepare(stream: TcpStream) -> Result<(TcpStream, AddressText), ConnectError> {
-    stream.set_nodelay(true).map_err(ConnectError::Failed)?;
-    let local = stream.local_addr().map_err(ConnectError::Failed)?;
+fn prepare(stream: TcpStream, keepalive: Option<&TcpKeepalive>) -> io::Result<(TcpStream, AddressText)> {
+    stream.set_nodelay(true)?;
+    if let Some(keepalive) = keepalive {
+        socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive.settings())?;
+    }
+    let local = stream.local_addr()?;
     Ok((stream, AddressText::new(local)))
 }
 
 /// Counts a connection in the statistics from its first attempt until it is dropped.
 #[derive(Debug)]
 pub(crate) struct ConnectionCount {
-    stats: Arc<ClusterStats>,
-    worker: usize,
-    state: Arc<HostState>,
+    pool: Rc<Pool>,
     begun: Instant,
     /// Requests sent on the connection so far.
     pub(crate) requests: u32,
@@ -137,32 +139,24 @@ pub(crate) struct ConnectionCount {
 }
 
 impl ConnectionCount {
-    fn begin(cluster: &WorkerCluster, state: Arc<HostState>, begun: Instant) -> Self {
-        let counters = cluster.counters();
+    fn begin(pool: Rc<Pool>, begun: Instant) -> Self {
+        let target = &pool.target;
+        let counters = target.counters();
         counters.upstream_cx_total.inc();
         counters.upstream_cx_http1_total.inc();
         counters.upstream_cx_active.inc();
-        state.connections.fetch_add(1, Ordering::Relaxed);
-        state.active_connections.fetch_add(1, Ordering::Relaxed);
-        Self {
-            stats: cluster.cluster.stats.clone(),
-            worker: cluster.worker,
-            state,
-            begun,
-            requests: 0,
-            received: 0,
-            sent: 0,
-            active: false,
-            remote: false,
-        }
+        target.state.connections.fetch_add(1, Ordering::Relaxed);
+        target.state.active_connections.fetch_add(1, Ordering::Relaxed);
+        target.breaker().open_connection(pool.opened());
+        Self { pool, begun, requests: 0, received: 0, sent: 0, active: false, remote: false }
     }
 
     /// A request goes out on the connection.
     pub(crate) fn begin_request(&mut self) {
         self.requests = self.requests.saturating_add(1);
         self.active = true;
-        self.stats.worker(self.worker).upstream_rq_total.inc();
-        self.state.requests.fetch_add(1, Ordering::Relaxed);
+        self.pool.target.counters().upstream_rq_total.inc();
+        self.pool.target.state.requests.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Its response is complete.
@@ -177,7 +171,7 @@ impl ConnectionCount {
     }
 
     fn flush(&mut self) {
-        let counters = self.stats.worker(self.worker);
+        let counters = self.pool.target.counters();
         counters.upstream_cx_rx_bytes_total.add(std::mem::take(&mut self.received));
         counters.upstream_cx_tx_bytes_total.add(std::mem::take(&mut self.sent));
     }
@@ -186,7 +180,8 @@ impl ConnectionCount {
 impl Drop for ConnectionCount {
     fn drop(&mut self) {
         self.flush();
-        let counters = self.stats.worker(self.worker);
+        let target = &self.pool.target;
+        let counters = target.counters();
         counters.upstream_cx_active.dec();
         counters.upstream_cx_destroy.inc();
         if self.active {
@@ -207,6 +202,32 @@ impl Drop for ConnectionCount {
         if self.requests > 0 {
             counters.upstream_rq_per_cx.record(self.requests.into());
         }
-        self.state.active_connections.fetch_sub(1, Ordering::Relaxed);
+        target.state.active_connections.fetch_sub(1, Ordering::Relaxed);
+        target.breaker().close_connection(self.pool.closed());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_is_probed_as_the_cluster_says() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let keepalive = TcpKeepalive {
+            time: Some(Duration::from_secs(77)),
+            interval: Some(Duration::from_secs(7)),
+            probes: Some(4),
+        };
+        let (stream, local) = prepare(TcpStream::connect(address).await.unwrap(), Some(&keepalive)).unwrap();
+        assert_eq!(local.as_str(), stream.local_addr().unwrap().to_string());
+        let socket = socket2::SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap() && socket.tcp_nodelay().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(77));
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(7));
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 4);
+        let (plain, _) = prepare(TcpStream::connect(address).await.unwrap(), None).unwrap();
+        assert!(!socket2::SockRef::from(&plain).keepalive().unwrap());
     }
 }

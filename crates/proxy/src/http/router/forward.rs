@@ -5,6 +5,7 @@ mod respond;
 mod tunnel;
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
@@ -18,15 +19,18 @@ use crate::http::deadlines::{Deadlines, Late};
 use crate::http::exchange::{self, Cx, Scratch};
 use crate::http::h1::BodyLength;
 use crate::http::head::{Head, Known};
-use crate::http::reply::LocalReply;
-use crate::http::router::mirror;
+use crate::http::reply::{LocalReply, grpc_as_http, is_grpc};
 use crate::http::router::retry::{Reset, ResetKind, Retries};
 use crate::http::router::select::Routed;
 use crate::http::router::timeouts::Timeouts;
+use crate::http::router::{hash, mirror};
 use crate::http::stream_info::{Flag, StreamInfo};
 use crate::http::transfer::RequestBody;
+use crate::snapshot::cluster::OriginalDst;
 use crate::snapshot::route::Forward;
-use crate::upstream::{PickContext, WorkerCluster, WorkerHost};
+use crate::stats::ClusterCounters;
+use crate::upstream::outlier::Outcome;
+use crate::upstream::{PickContext, PreviousPriorities, WorkerCluster, WorkerHost};
 
 /// Request body bytes kept for retries, when the route says nothing else; Envoy's connection buffer limit.
 const REPLAY_LIMIT: usize = 1024 * 1024;
@@ -78,7 +82,13 @@ pub(crate) async fn forward<'v>(
         deadlines.request_complete(if held { Instant::now() } else { info.started });
     }
     exchange::prepare_upstream_head(cx, scratch, info, routed, route, &timeouts);
+    let hash = match cluster.cluster.config.balancing.policy.is_hashed() {
+        true => hash::hash(&route.hash_policy, &scratch.request, info, &mut scratch.cookies),
+        false => None,
+    };
     let mut tried: Vec<u32> = Vec::new();
+    let mut retry_permit = None;
+    let mut previous = route.retry.as_ref().and_then(|policy| policy.previous_priorities).map(PreviousPriorities::new);
     let mut retried_late = false;
     loop {
         info.attempts += 1;
@@ -86,32 +96,66 @@ pub(crate) async fn forward<'v>(
         if info.attempts == 1 && !route.mirrors.is_empty() && cx.upgraded.is_none() {
             body.copy_to(mirror::start(cx, route, &scratch.request, body.framing(), timeouts.all));
         }
-        let context = PickContext { tried: &tried, reselections: retries.reselections(info.attempts) };
-        let picked = cluster.pick(&context, &mut cx.worker.rng.borrow_mut());
-        let Some(index) = picked else {
-            counters.upstream_cx_none_healthy.inc();
-            let text = "no healthy upstream";
-            let reply = LocalReply::text(503, text, "no_healthy_upstream").flagged(Flag::NoHealthyUpstream);
-            return answered_locally(cx, cluster, reply);
+        let loads = match &mut previous {
+            Some(previous) if info.attempts > 1 => previous.loads(&cluster.cluster.endpoints, &cluster.host_sets()),
+            _ => None,
         };
-        let host: &'v WorkerHost = &cluster.hosts[index as usize];
-        info.upstream_host = Some(&host.endpoint.address.text);
+        let context = PickContext {
+            tried: &tried,
+            reselections: retries.reselections(info.attempts),
+            hash,
+            loads,
+            active: cluster.active_requests(),
+            criteria: Some(routed.weighted.map_or(&route.criteria, |weighted| &weighted.criteria)),
+            now: info.started,
+        };
+        let destination;
+        let mut index = None;
+        let host: &WorkerHost = if let Some(config) = &cluster.cluster.config.original_dst {
+            let address = original_destination(config, &scratch.request, counters);
+            destination = address.and_then(|address| cluster.destination(address, info.started));
+            let Some(host) = &destination else {
+                counters.upstream_cx_none_healthy.inc();
+                return no_healthy_upstream(cx, cluster);
+            };
+            info.upstream_host = Some(Cow::Owned(host.endpoint.address.text.to_string()));
+            host
+        } else {
+            let Some(picked) = cluster.pick(&context, &mut cx.worker.rng.borrow_mut()) else {
+                counters.upstream_cx_none_healthy.inc();
+                return no_healthy_upstream(cx, cluster);
+            };
+            index = Some(picked);
+            let host = &cluster.hosts[picked as usize];
+            info.upstream_host = Some(Cow::Borrowed(&host.endpoint.address.text));
+            host
+        };
         if timeouts.limit_tries() {
             deadlines.begin_attempt(Instant::now());
         }
-        let active = host.begin_request();
         let mut up = None;
-        let outcome = match connect(cx, down, cluster, host, &body, &deadlines).await {
-            Ok(connection) => {
-                let up = up.insert(connection);
+        let connected = connect(cx, down, info, cluster, host, route.priority, &body, &deadlines).await;
+        let outcome = match connected {
+            Ok(connected) => {
+                cx.worker.report(cluster, host, Outcome::Connected);
+                let (up, _) = up.insert(connected);
                 attempt(cx, down, scratch, info, cluster, host, up, &mut body, &mut deadlines).await
             }
+            Err(Attempt::NoPool) => return no_healthy_upstream(cx, cluster),
             Err(failed) => failed,
         };
         counters.retry_or_shadow_abandoned.add(std::mem::take(&mut body.given_up));
         info.bytes_received = body.received;
+        if cluster.cluster.config.outlier_detection.is_some()
+            && let Some(reported) = reported(&outcome, up.is_some(), &scratch.request, &scratch.response)
+        {
+            cx.worker.report(cluster, host, reported);
+        }
+        // The retry that this attempt was, if it was one, is over.
+        drop(retry_permit.take());
         let wants_retry = match &outcome {
             Attempt::Response(_) => retries.wants_response(&scratch.response, SystemTime::now()),
+            Attempt::Reset(reset) if reset.kind == ResetKind::Overflow => false,
             Attempt::Reset(reset) => {
                 host.endpoint.state.errors.fetch_add(1, Ordering::Relaxed);
                 retries.wants_reset(*reset)
@@ -122,7 +166,8 @@ pub(crate) async fn forward<'v>(
             if retries.is_exhausted() {
                 counters.upstream_rq_retry_limit_exceeded.inc();
                 info.flags.raise(Flag::UpstreamRetryLimitExceeded);
-            } else {
+            } else if let Some(permit) = cluster.breaker(route.priority).admit_retry(Instant::now()) {
+                retry_permit = Some(permit);
                 if let Attempt::Response(_) = &outcome {
                     if scratch.response.status() >= 500 {
                         host.endpoint.state.errors.fetch_add(1, Ordering::Relaxed);
@@ -130,8 +175,10 @@ pub(crate) async fn forward<'v>(
                     counters.count_retried(scratch.response.status());
                 }
                 drop(up);
-                drop(active);
-                tried.push(index);
+                tried.extend(index);
+                if let (Some(previous), Some(index)) = (&mut previous, index) {
+                    previous.attempted(index);
+                }
                 let (wait, asked_for) = retries.back_off(&mut cx.worker.rng.borrow_mut());
                 retried_late = false;
                 if let Attempt::Reset(reset) = &outcome {
@@ -162,16 +209,23 @@ pub(crate) async fn forward<'v>(
                         return Forwarded::Broken;
                     }
                 }
+            } else {
+                counters.upstream_rq_retry_overflow.inc();
+                info.flags.raise(Flag::UpstreamOverflow);
             }
         } else if info.attempts > 1 && matches!(outcome, Attempt::Response(_)) {
             counters.upstream_rq_retry_success.inc();
         }
         return match (outcome, up) {
-            (Attempt::Response(framing), Some(up)) => {
-                respond(cx, down, scratch, info, routed, cluster, host, body, deadlines, framing, up, active).await
+            (Attempt::Response(framing), Some((up, active))) => {
+                respond(cx, down, scratch, info, routed, route, cluster, host, body, deadlines, framing, up, active)
+                    .await
             }
             (Attempt::Reset(reset), _) => {
-                let reply = reset_reply(reset, info, timeouts.alternative_response);
+                let mut reply = reset_reply(reset, info, timeouts.alternative_response);
+                if reset.kind == ResetKind::Overflow && !cx.manager.suppress_envoy_headers {
+                    reply = reply.with_header(Known::XEnvoyOverloaded, b"true".to_vec());
+                }
                 if cx.upgraded.is_none() {
                     take_rest(down, scratch, info, &mut body).await;
                 }
@@ -179,7 +233,7 @@ pub(crate) async fn forward<'v>(
             }
             (Attempt::Timeout(reply), _) => answered_locally(cx, cluster, reply),
             (Attempt::Ended(reply), _) => Forwarded::Reply(reply),
-            (Attempt::DownstreamGone | Attempt::Response(_), _) => {
+            (Attempt::DownstreamGone | Attempt::Response(_) | Attempt::NoPool, _) => {
                 downstream_gone(info);
                 Forwarded::Broken
             }
@@ -225,6 +279,45 @@ async fn take_rest(down: &mut Downstream, scratch: &mut Scratch, info: &mut Stre
 pub(crate) fn downstream_gone(info: &mut StreamInfo<'_>) {
     info.flags.raise(Flag::DownstreamConnectionTermination);
     info.details = Some(Cow::Borrowed("downstream_remote_disconnect"));
+}
+
+/// Where the client wants to go, for clusters that let it choose. Connections do not tell yet, so a header must.
+fn original_destination(config: &OriginalDst, request: &Head, counters: &ClusterCounters) -> Option<SocketAddr> {
+    let value = request.value(config.header.as_ref()?)?;
+    let Some(mut address) = str::from_utf8(value).ok().and_then(|text| text.parse::<SocketAddr>().ok()) else {
+        counters.original_dst_host_invalid.inc();
+        return None;
+    };
+    if let Some(port) = config.port {
+        address.set_port(port);
+    }
+    Some(address)
+}
+
+/// What outlier detection hears of an attempt. What never got to a host, or ended for another reason, is not held
+/// against it.
+fn reported(outcome: &Attempt, connected: bool, request: &Head, response: &Head) -> Option<Outcome> {
+    match outcome {
+        Attempt::Response(_) => {
+            let grpc = is_grpc(request).then(|| response.get(Known::GrpcStatus)).flatten();
+            Some(Outcome::Answer(grpc.map_or_else(|| response.status(), grpc_as_http)))
+        }
+        Attempt::Reset(reset) => match reset.kind {
+            ResetKind::Overflow => None,
+            ResetKind::PerTryTimeout | ResetKind::PerTryIdleTimeout => connected.then_some(Outcome::Timeout),
+            _ => Some(Outcome::ConnectionFailed),
+        },
+        Attempt::Timeout(reply) if connected && reply.flag == Some(Flag::UpstreamRequestTimeout) => {
+            Some(Outcome::Timeout)
+        }
+        _ => None,
+    }
+}
+
+/// There is no host that the request could go to.
+fn no_healthy_upstream(cx: &Cx<'_>, cluster: &WorkerCluster) -> Forwarded {
+    let reply = LocalReply::text(503, "no healthy upstream", "no_healthy_upstream");
+    answered_locally(cx, cluster, reply.flagged(Flag::NoHealthyUpstream))
 }
 
 /// A reply of the router's own counts as a response of the cluster.

@@ -16,7 +16,8 @@ use crate::http::exchange::Cx;
 use crate::http::h1::{self, BodyLength, BodyReader};
 use crate::http::head::{Head, Known};
 use crate::http::transfer::Output;
-use crate::snapshot::route::{ClusterName, Forward, Mirror};
+use crate::snapshot::route::{ClusterName, Forward, Mirror, Priority};
+use crate::upstream::outlier::Outcome;
 use crate::upstream::{PickContext, RESPONSE_LIMITS, UpstreamConnection, WorkerCluster, WorkerHost};
 use crate::worker::Worker;
 
@@ -186,6 +187,15 @@ impl Running {
         Self { worker: worker.clone(), feed }
     }
 
+    /// Whether the request or the mirror was given up; a mirror that cannot send hears of it too.
+    fn is_abandoned(&self, task: &Context<'_>) -> bool {
+        let mut feed = self.feed.borrow_mut();
+        if feed.state == FeedState::Open {
+            feed.waker = Some(task.waker().clone());
+        }
+        feed.state == FeedState::Abandoned
+    }
+
     /// Takes what waits of the body; `None` when the request or the mirror was given up. The second value tells whether
     /// it was the last of it.
     fn poll_body(&self, output: &mut Vec<u8>, task: &Context<'_>) -> Option<bool> {
@@ -240,27 +250,41 @@ enum Ended {
 impl Sending {
     async fn run(self, head: Vec<u8>) {
         let counters = self.cluster.counters();
-        let context = PickContext { tried: &[], reselections: 0 };
-        let picked = self.cluster.pick(&context, &mut self.running.worker.rng.borrow_mut());
+        let worker = &self.running.worker;
+        let context = PickContext::plain(self.cluster.active_requests(), Instant::now());
+        let picked = self.cluster.pick(&context, &mut worker.rng.borrow_mut());
         let Some(index) = picked else {
             counters.upstream_cx_none_healthy.inc();
             counters.count_response(503, true);
             return;
         };
         let host = &self.cluster.hosts[index as usize];
-        let _active = host.begin_request();
         let mut connection = match self.connect(host).await {
             Ok(connection) => connection,
-            Err(()) => {
-                counters.count_response(503, true);
+            Err(status) => {
+                counters.count_response(status, true);
                 return;
             }
+        };
+        let Some(_active) = host.begin_request(Priority::Default) else {
+            host.pool(Priority::Default).give_back(connection, Instant::now());
+            counters.upstream_rq_active_overflow.inc();
+            counters.count_response(503, true);
+            return;
         };
         connection.count.begin_request();
         counters.upstream_rq_active.inc();
         let mut exchange = MirrorExchange::new(&self, head);
         let ended = std::future::poll_fn(|task| exchange.poll(&mut connection, task)).await;
         counters.upstream_rq_active.dec();
+        if exchange.answered {
+            worker.report(&self.cluster, host, Outcome::Answer(exchange.response.status()));
+        }
+        match ended {
+            Ended::Failed(_) | Ended::Broken => worker.report(&self.cluster, host, Outcome::ConnectionFailed),
+            Ended::Late if !exchange.answered => worker.report(&self.cluster, host, Outcome::Timeout),
+            _ => {}
+        }
         match ended {
             Ended::Answered { reusable } => {
                 connection.count.end_request();
@@ -268,7 +292,7 @@ impl Sending {
                     counters.record_response_time(complete_at.elapsed(), true);
                 }
                 if reusable {
-                    host.give_back(connection, Instant::now());
+                    host.pool(Priority::Default).give_back(connection, Instant::now());
                 }
             }
             Ended::Failed(kind) => counters.count_response(kind.status(), true),
@@ -283,17 +307,32 @@ impl Sending {
         }
     }
 
-    async fn connect(&self, host: &WorkerHost) -> Result<UpstreamConnection, ()> {
-        if let Some(connection) = host.checkout() {
+    /// A connection, or the status that the cluster counts when there is none.
+    async fn connect(&self, host: &WorkerHost) -> Result<Box<UpstreamConnection>, u16> {
+        let pool = host.pool(Priority::Default);
+        if let Some(connection) = pool.checkout(Instant::now()) {
             return Ok(connection);
         }
-        let counters = self.cluster.counters();
-        counters.upstream_rq_pending_total.inc();
-        counters.upstream_rq_pending_active.inc();
+        let mut pending = pool.wait().map_err(|_| 503_u16)?;
         let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
-        let connected = UpstreamConnection::connect(&self.cluster, &host.endpoint, deadline).await;
-        counters.upstream_rq_pending_active.dec();
-        connected.map_err(|_| counters.upstream_rq_pending_failure_eject.inc())
+        let mut alarm = Alarm::default();
+        let connected = std::future::poll_fn(|task| match pending.poll(task) {
+            Poll::Ready(connected) => Poll::Ready(Some(connected)),
+            Poll::Pending => alarm.poll(deadline, task).map(|()| None),
+        });
+        match connected.await {
+            Some(Ok(connection)) => Ok(connection),
+            Some(Err(_)) => {
+                self.running.worker.report(&self.cluster, host, Outcome::ConnectionFailed);
+                Err(503)
+            }
+            None => {
+                let counters = self.cluster.counters();
+                counters.upstream_rq_cancelled.inc();
+                counters.upstream_rq_timeout.inc();
+                Err(504)
+            }
+        }
     }
 }
 
@@ -327,6 +366,9 @@ impl<'a> MirrorExchange<'a> {
     }
 
     fn poll(&mut self, up: &mut UpstreamConnection, task: &mut Context<'_>) -> Poll<Ended> {
+        if self.sending.running.is_abandoned(task) {
+            return Poll::Ready(Ended::Abandoned);
+        }
         loop {
             if self.output.is_empty() && self.complete_at.is_none() {
                 match self.sending.running.poll_body(&mut self.output.bytes, task) {

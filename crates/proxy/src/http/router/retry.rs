@@ -24,6 +24,8 @@ pub(crate) enum ResetKind {
     ProtocolError,
     /// The try took too long.
     PerTryTimeout,
+    /// A circuit breaker was open.
+    Overflow,
     /// The try was silent for too long.
     PerTryIdleTimeout,
 }
@@ -37,6 +39,7 @@ impl ResetKind {
             Self::Termination => "connection termination",
             Self::ProtocolError => "protocol error",
             Self::PerTryTimeout | Self::PerTryIdleTimeout => "per try timeout",
+            Self::Overflow => "overflow",
         }
     }
 
@@ -47,6 +50,7 @@ impl ResetKind {
             Self::Termination => Flag::UpstreamConnectionTermination,
             Self::ProtocolError => Flag::UpstreamProtocolError,
             Self::PerTryTimeout | Self::PerTryIdleTimeout => Flag::UpstreamRequestTimeout,
+            Self::Overflow => Flag::UpstreamOverflow,
         }
     }
 
@@ -81,8 +85,8 @@ impl Reset {
     }
 
     /// A connection that could not be made.
-    pub(crate) fn connect_failure(error: &std::io::Error) -> Self {
-        let reason = match error.kind() {
+    pub(crate) fn connect_failure(error: std::io::ErrorKind) -> Self {
+        let reason = match error {
             std::io::ErrorKind::ConnectionRefused => "delayed connect error: Connection refused",
             std::io::ErrorKind::HostUnreachable => "delayed connect error: No route to host",
             std::io::ErrorKind::NetworkUnreachable => "immediate connect error: Network is unreachable",

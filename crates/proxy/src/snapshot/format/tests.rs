@@ -23,7 +23,7 @@ fn ended(connection: &DownstreamConnection) -> StreamInfo<'_> {
     stream.protocol = Some(Protocol::Http11);
     stream.route_name = "rt";
     stream.cluster = Some("b1");
-    stream.upstream_host = Some("10.0.0.3:8080");
+    stream.upstream_host = Some("10.0.0.3:8080".into());
     stream.upstream_local = Some(AddressText::new("10.0.0.2:50220".parse().unwrap()));
     stream.attempts = 1;
     stream.response_code = 200;

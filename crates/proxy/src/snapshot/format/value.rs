@@ -43,7 +43,9 @@ impl Operator {
                 put(out, query.filter(|query| !query.is_empty()))
             }
             Self::ResponseCodeDetails { keep_blanks } => put_text(out, stream.details.as_deref(), !keep_blanks),
-            Self::UpstreamHost(part) => stream.upstream_host.is_some_and(|address| part.render(address, out)),
+            Self::UpstreamHost(part) => {
+                stream.upstream_host.as_deref().is_some_and(|address| part.render(address, out))
+            }
             Self::UpstreamLocal(part) => {
                 stream.upstream_local.as_ref().is_some_and(|address| part.render(address.as_str(), out))
             }

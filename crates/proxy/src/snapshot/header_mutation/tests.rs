@@ -150,7 +150,7 @@ fn responses_quote_the_request_and_themselves() {
     let connection = connection();
     let mut stream = stream(&connection);
     stream.response_code = 200;
-    stream.upstream_host = Some("10.0.0.3:80");
+    stream.upstream_host = Some("10.0.0.3:80".into());
     let mut head = response(200, &[("x-up", "u1"), ("x-up", "u2"), ("cache-control", "cc")]);
     let mutations = mutations(&to_add, &[]).unwrap();
     mutations.apply_to_response(&request("/", &[("z", "z")]), &mut head, &stream, &mut Vec::new());

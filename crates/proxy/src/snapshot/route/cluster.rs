@@ -5,6 +5,7 @@ use lateen_xds::envoy::config::route::v3 as route_v3;
 use super::super::filter::Overrides;
 use super::super::header_mutation::HeaderMutations;
 use super::super::matcher::{header_name, unsupported};
+use super::super::subset::Criteria;
 use super::super::{ClusterNames, ClusterRef, Invalid};
 use super::PerFilterConfigs;
 use crate::http::head::{Head, HeaderName};
@@ -49,6 +50,8 @@ pub struct WeightedCluster {
     pub host_rewrite: Option<Box<[u8]>>,
     /// `typed_per_filter_config`.
     pub per_filter_configs: PerFilterConfigs,
+    /// `metadata_match`, with what the route says and it does not.
+    pub criteria: Criteria,
     /// What this and the more general levels say of filters.
     pub filters: Overrides,
     /// Sum of the weights up to this one.
@@ -71,7 +74,7 @@ impl ClusterSpecifier {
             Some(Specifier::ClusterHeader(name)) => {
                 Ok(ClusterSpecifier::One(ClusterName::Header(header_name(name, "cluster_header")?)))
             }
-            Some(Specifier::WeightedClusters(clusters)) => WeightedClusters::build(clusters, filters, names)
+            Some(Specifier::WeightedClusters(clusters)) => WeightedClusters::build(clusters, message, filters, names)
                 .map(ClusterSpecifier::Weighted)
                 .map_err(|invalid| invalid.under("weighted_clusters")),
             Some(Specifier::ClusterSpecifierPlugin(_)) => {
@@ -103,6 +106,7 @@ impl WeightedClusters {
 
     fn build(
         message: &route_v3::WeightedCluster,
+        route: &route_v3::RouteAction,
         filters: &Overrides,
         names: &mut ClusterNames,
     ) -> Result<Self, Invalid> {
@@ -120,7 +124,9 @@ impl WeightedClusters {
         for (index, cluster) in message.clusters.iter().enumerate() {
             total += u64::from(cluster.weight.unwrap_or(0));
             let built = WeightedCluster::build(cluster, total, filters, names);
-            clusters.push(built.map_err(|invalid| invalid.under(&format!("clusters[{index}]")))?);
+            let mut built = built.map_err(|invalid| invalid.under(&format!("clusters[{index}]")))?;
+            built.criteria = built.criteria.or(&Criteria::of(route.metadata_match.as_ref()));
+            clusters.push(built);
         }
         if total == 0 {
             let message = "Sum of weights in the weighted_cluster must be greater than 0.".to_owned();
@@ -168,6 +174,7 @@ impl WeightedCluster {
             )?,
             host_rewrite,
             per_filter_configs: message.typed_per_filter_config.clone(),
+            criteria: Criteria::of(message.metadata_match.as_ref()),
             filters: Overrides::build(&message.typed_per_filter_config, Some(filters), names)?,
             end,
         })

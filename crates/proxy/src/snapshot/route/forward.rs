@@ -11,6 +11,7 @@ use super::super::fields::{duration, limit};
 use super::super::filter::Overrides;
 use super::super::matcher::{Fraction, header_name, unsupported};
 use super::super::regex::Substitution;
+use super::super::subset::Criteria;
 use super::super::{ClusterNames, Invalid};
 use super::cluster::{ClusterName, ClusterSpecifier, named};
 use super::{RetryPolicy, refuse};
@@ -45,6 +46,8 @@ pub struct Forward {
     pub append_x_forwarded_host: bool,
     /// Of what a hash for the load balancer is made.
     pub hash_policy: Vec<HashPolicy>,
+    /// `metadata_match`: which hosts of the cluster are meant.
+    pub criteria: Criteria,
     /// Clusters that get a copy: those of the route, or else of the virtual host, or else of the configuration.
     pub mirrors: Vec<Arc<Mirror>>,
     /// Which circuit breaker thresholds count.
@@ -262,6 +265,7 @@ impl Forward {
                 .enumerate()
                 .map(|(index, policy)| hash_policy(policy).map_err(|i| i.under(&format!("hash_policy[{index}]"))))
                 .collect::<Result<_, _>>()?,
+            criteria: Criteria::of(message.metadata_match.as_ref()),
             mirrors,
             priority: match core_v3::RoutingPriority::try_from(message.priority) {
                 Ok(core_v3::RoutingPriority::Default) => Priority::Default,

@@ -15,8 +15,11 @@ use crate::http::router::retry::{self, Reset};
 use crate::http::router::upgrade::Upgraded;
 use crate::http::stream_info::{Flag, StreamInfo};
 use crate::http::transfer::{Event, HEAD_READ, RequestBody, Transfer};
+use crate::snapshot::route::Priority;
 use crate::stats::InFlight;
-use crate::upstream::{ConnectError, RESPONSE_LIMITS, UpstreamConnection, WorkerCluster, WorkerHost};
+use crate::upstream::{
+    ActiveRequest, ConnectError, RESPONSE_LIMITS, Refused, UpstreamConnection, WorkerCluster, WorkerHost,
+};
 
 /// More interim responses (1xx) than this before the response proper are refused.
 const MAX_INTERIM: u32 = 64;
@@ -35,44 +38,97 @@ pub(super) enum Attempt {
     DownstreamGone,
     /// The client's body is malformed.
     BadRequestBody(LocalReply),
+    /// There may be no pool for the host.
+    NoPool,
 }
 
-/// A connection to the host: an idle one of the pool, or a new one.
-pub(super) async fn connect(
+/// A connection to the host, an idle one of the pool or the next that is ready, and the leave to use it.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one attempt touches the whole of the request; a struct would only hide it"
+)]
+pub(super) async fn connect<'h>(
     cx: &Cx<'_>,
     down: &mut Downstream,
+    info: &mut StreamInfo<'_>,
     cluster: &Rc<WorkerCluster>,
-    host: &WorkerHost,
+    host: &'h WorkerHost,
+    priority: Priority,
     body: &RequestBody,
     deadlines: &Deadlines,
-) -> Result<UpstreamConnection, Attempt> {
-    if let Some(connection) = host.checkout() {
-        return Ok(connection);
-    }
-    let counters = cluster.counters();
-    counters.upstream_rq_pending_total.inc();
-    let _pending = InFlight::begin(&counters.upstream_rq_pending_active);
-    let connecting = UpstreamConnection::connect(cluster, &host.endpoint, deadlines.next());
-    tokio::pin!(connecting);
-    let connected = std::future::poll_fn(|task| {
-        if let Poll::Ready(connected) = connecting.as_mut().poll(task) {
-            return Poll::Ready(Some(connected));
-        }
-        client_left(down, body, task).map(|()| None)
-    });
-    let error = match connected.await {
-        Some(Ok(connection)) => return Ok(connection),
-        Some(Err(error)) => error,
-        None => return Err(Attempt::DownstreamGone),
+) -> Result<(Box<UpstreamConnection>, ActiveRequest<'h>), Attempt> {
+    let pool = host.pool(priority);
+    let now = info.started;
+    let connection = match pool.checkout(now) {
+        Some(connection) => connection,
+        None => await_connection(cx, down, info, cluster, host, priority, body, deadlines).await?,
     };
-    counters.upstream_rq_pending_failure_eject.inc();
-    if let Some(late) = deadlines.late(Instant::now()) {
-        return Err(timed_out(cx, counters, host, body, deadlines, late));
+    match host.begin_request(priority) {
+        Some(active) => Ok((connection, active)),
+        None => {
+            pool.give_back(connection, now);
+            cluster.counters().upstream_rq_active_overflow.inc();
+            Err(Attempt::Reset(Reset::plain(retry::ResetKind::Overflow)))
+        }
     }
-    Err(Attempt::Reset(match error {
-        ConnectError::Timeout => Reset::plain(retry::ResetKind::ConnectTimeout),
-        ConnectError::Failed(error) => Reset::connect_failure(&error),
-    }))
+}
+
+/// Waits in line for a connection, unless the line is full, the client leaves or the time is up.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one attempt touches the whole of the request; a struct would only hide it"
+)]
+async fn await_connection(
+    cx: &Cx<'_>,
+    down: &mut Downstream,
+    info: &mut StreamInfo<'_>,
+    cluster: &Rc<WorkerCluster>,
+    host: &WorkerHost,
+    priority: Priority,
+    body: &RequestBody,
+    deadlines: &Deadlines,
+) -> Result<Box<UpstreamConnection>, Attempt> {
+    let counters = cluster.counters();
+    let mut pending = match host.pool(priority).wait() {
+        Ok(pending) => pending,
+        Err(Refused::Pending) => {
+            // As in Envoy the request never got as far as a host then.
+            info.upstream_host = None;
+            return Err(Attempt::Reset(Reset::plain(retry::ResetKind::Overflow)));
+        }
+        Err(Refused::Pools) => return Err(Attempt::NoPool),
+    };
+    let connected = std::future::poll_fn(|task| {
+        if let Poll::Ready(connected) = pending.poll(task) {
+            return Poll::Ready(Ok(connected));
+        }
+        if client_left(down, body, task).is_ready() {
+            return Poll::Ready(Err(Waited::ClientLeft));
+        }
+        down.alarm.poll(deadlines.next(), task).map(|()| Err(Waited::TooLong))
+    });
+    match connected.await {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(ConnectError::Timeout)) => Err(Attempt::Reset(Reset::plain(retry::ResetKind::ConnectTimeout))),
+        Ok(Err(ConnectError::Failed(error))) => Err(Attempt::Reset(Reset::connect_failure(error))),
+        Err(Waited::ClientLeft) => {
+            counters.upstream_rq_cancelled.inc();
+            Err(Attempt::DownstreamGone)
+        }
+        Err(Waited::TooLong) => {
+            counters.upstream_rq_cancelled.inc();
+            Err(match deadlines.late(Instant::now()) {
+                Some(late) => timed_out(cx, counters, host, body, deadlines, late),
+                None => Attempt::Reset(Reset::plain(retry::ResetKind::ConnectTimeout)),
+            })
+        }
+    }
+}
+
+/// Why waiting for a connection ended without one.
+enum Waited {
+    ClientLeft,
+    TooLong,
 }
 
 /// Ready when the client of a complete request closes its connection. Requests that it sends ahead are left waiting.

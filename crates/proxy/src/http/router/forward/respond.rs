@@ -19,6 +19,8 @@ use crate::http::router::select::Routed;
 use crate::http::router::upgrade::Upgraded;
 use crate::http::stream_info::{Flag, StreamInfo};
 use crate::http::transfer::{Event, Output, RequestBody, ResponseBody, Transfer, body_read_size};
+use crate::snapshot::route::Forward;
+use crate::upstream::outlier::Outcome;
 use crate::upstream::{ActiveRequest, UpstreamConnection, WorkerCluster, WorkerHost};
 
 /// Sends the response to the client.
@@ -32,13 +34,14 @@ pub(super) async fn respond<'v>(
     scratch: &mut Scratch,
     info: &mut StreamInfo<'v>,
     routed: &Routed<'v>,
+    route: &Forward,
     cluster: &Rc<WorkerCluster>,
     host: &WorkerHost,
     mut body: RequestBody,
     mut deadlines: Deadlines,
     framing: ResponseFraming,
-    mut up: UpstreamConnection,
-    active: ActiveRequest,
+    mut up: Box<UpstreamConnection>,
+    active: ActiveRequest<'_>,
 ) -> Forwarded {
     let counters = cluster.counters();
     let now = Instant::now();
@@ -75,6 +78,9 @@ pub(super) async fn respond<'v>(
         let mut space = [0; 20];
         scratch.response.set_in_place(Known::XEnvoyUpstreamServiceTime, number(elapsed, &mut space));
     }
+    for cookie in scratch.cookies.drain(..) {
+        scratch.response.append_known(Known::SetCookie, &cookie);
+    }
     routed.mutate_response(&scratch.request, &mut scratch.response, info, &mut scratch.text);
     if routed.virtual_host.include_attempt_count_in_response {
         let mut space = [0; 20];
@@ -99,6 +105,7 @@ pub(super) async fn respond<'v>(
         }
         if advanced.is_err() {
             counters.upstream_cx_protocol_error.inc();
+            cx.worker.report(cluster, host, Outcome::ConnectionFailed);
             flush(down, &mut scratch.to_client, &deadlines).await;
             return broken_off(info, response.sent, true);
         }
@@ -129,6 +136,7 @@ pub(super) async fn respond<'v>(
                 if protocol {
                     counters.upstream_cx_protocol_error.inc();
                 }
+                cx.worker.report(cluster, host, Outcome::ConnectionFailed);
                 flush(down, &mut scratch.to_client, &deadlines).await;
                 return broken_off(info, response.sent, protocol);
             }
@@ -166,10 +174,7 @@ pub(super) async fn respond<'v>(
         && scratch.to_upstream.is_empty()
         && response.from() != BodyLength::UntilClose;
     if reusable {
-        match cluster.cluster.config.max_requests_per_connection {
-            Some(limit) if up.count.requests >= limit => counters.upstream_cx_max_requests.inc(),
-            _ => host.give_back(up, now),
-        }
+        host.pool(route.priority).give_back(up, now);
     }
     if !complete {
         cx.http.downstream_rq_response_before_rq_complete.inc();

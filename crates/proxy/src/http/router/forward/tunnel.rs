@@ -35,7 +35,7 @@ pub(super) async fn tunnel(
     scratch: &mut Scratch,
     info: &mut StreamInfo<'_>,
     cluster: &Rc<WorkerCluster>,
-    mut up: UpstreamConnection,
+    mut up: Box<UpstreamConnection>,
     mut deadlines: Deadlines,
     ends_clean: bool,
 ) -> Forwarded {

@@ -2,6 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set its scene has failed")]
 
+mod circuit_breaking;
+mod health_checks;
+mod names;
+mod outliers;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -118,6 +123,17 @@ fn set(route: Value, clusters: &[(&str, &[SocketAddr])]) -> XdsSet {
     set
 }
 
+/// A set with one cluster `a` of these settings.
+fn set_of(route: Value, settings: Value, addresses: &[SocketAddr]) -> XdsSet {
+    let mut set = set(route, &[("a", addresses)]);
+    let mut cluster = json!({
+        "name": "a", "type": "EDS", "connect_timeout": "1s", "eds_cluster_config": {"eds_config": {"ads": {}}}
+    });
+    cluster.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+    set.insert(lateen_xds::json::parse::<Cluster>(cluster).unwrap(), vec![]);
+    set
+}
+
 struct Running {
     proxy: Proxy,
     address: SocketAddr,
@@ -125,7 +141,12 @@ struct Running {
 
 impl Running {
     async fn start(set: XdsSet) -> Self {
-        let proxy = Proxy::start(&Options { workers: 2, admin: None }).unwrap();
+        Self::start_with(set, 2).await
+    }
+
+    async fn start_with(set: XdsSet, workers: usize) -> Self {
+        let admin = "127.0.0.1:0".parse().ok();
+        let proxy = Proxy::start(&Options { workers, admin }).unwrap();
         let applied = proxy.apply(set).await;
         assert!(applied.rejections.is_empty(), "{:?}", applied.rejections);
         let address = applied.listeners["in"];
@@ -134,6 +155,36 @@ impl Running {
 
     async fn get(&self, path: &str) -> Reply {
         Client::connect(self.address).await.get(path).await.unwrap()
+    }
+
+    /// What the admin interface answers.
+    async fn admin(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.proxy.admin_address().unwrap()).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+    }
+
+    /// A statistic of a cluster as the admin interface shows it; 0 when it shows none.
+    async fn stat(&self, cluster: &str, name: &str) -> u64 {
+        let line = format!("cluster.{cluster}.{name}: ");
+        let stats = self.admin("/stats").await;
+        stats.lines().find_map(|shown| shown.strip_prefix(&line)?.parse().ok()).unwrap_or(0)
+    }
+
+    /// Waits until a statistic of a cluster has a value.
+    async fn await_stat(&self, cluster: &str, name: &str, value: u64) {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            let now = self.stat(cluster, name).await;
+            if now == value {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{name} is {now}, not {value}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Waits until nothing of a cluster is in flight any more.
@@ -389,10 +440,10 @@ async fn a_connection_that_the_upstream_closed_while_idle_is_not_used_again() {
 async fn what_a_configuration_asks_for_and_does_not_get_is_said() {
     let mut asking =
         set(json!({"cluster": "a", "internal_redirect_policy": {}}), &[("a", &["127.0.0.1:9".parse().unwrap()])]);
-    let ejecting = json!({"name": "a", "type": "EDS", "outlier_detection": {}, "lb_policy": "RING_HASH",
+    let eager = json!({"name": "a", "type": "EDS", "eds_cluster_config": {"eds_config": {"ads": {}}},
         "transport_socket": {"name": "envoy.transport_sockets.tls"},
-        "eds_cluster_config": {"eds_config": {"ads": {}}}});
-    asking.insert(lateen_xds::json::parse::<Cluster>(ejecting).unwrap(), vec![]);
+        "preconnect_policy": {"per_upstream_preconnect_ratio": 1.5}});
+    asking.insert(lateen_xds::json::parse::<Cluster>(eager).unwrap(), vec![]);
     let proxy = Proxy::start(&Options { workers: 1, admin: None }).unwrap();
     let applied = proxy.apply(asking).await;
     let said: Vec<String> = applied.limitations.iter().map(ToString::to_string).collect();
@@ -400,9 +451,8 @@ async fn what_a_configuration_asks_for_and_does_not_get_is_said() {
         said,
         [
             "cluster `a`: TLS to endpoints is not carried out yet; plain bytes are sent",
-            "cluster `a`: consistent hashing is not carried out yet; hosts are picked at random",
+            "cluster `a`: connecting ahead of requests is not carried out yet",
             "route configuration `routes`: following redirects inside the proxy is not carried out yet",
-            "cluster `a`: outlier detection is not carried out yet",
         ]
     );
 }
