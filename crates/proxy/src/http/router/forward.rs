@@ -92,6 +92,7 @@ pub(crate) async fn forward<'v>(
     let mut retried_late = false;
     loop {
         info.attempts += 1;
+        info.upstream_local = None;
         attempt_headers(cx, scratch, info, routed, route, &deadlines, retried_late);
         if info.attempts == 1 && !route.mirrors.is_empty() && cx.upgraded.is_none() {
             body.copy_to(mirror::start(cx, route, &scratch.request, body.framing(), timeouts.all));
