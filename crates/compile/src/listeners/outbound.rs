@@ -230,13 +230,11 @@ impl Outbound {
         self.is_locked || (self.protocol != protocol && (server_first(self.protocol) || server_first(protocol)))
     }
 
-    /// Adds chains; one that takes the same connections as an older one is left out. True when any was added.
+    /// Adds chains for what older ones leave to them. True when any was added.
     fn add(&mut self, chains: Vec<Chain>) -> bool {
         let before = self.tcp.len();
         for chain in chains {
-            if self.tcp.iter().all(|known| known.matched() != chain.matched()) {
-                self.tcp.push(chain);
-            }
+            self.tcp.extend(chain.besides(&self.tcp));
         }
         self.tcp.len() > before
     }
@@ -291,10 +289,7 @@ impl<'a> Ask<'a, '_> {
                         [] => range.map(str::to_owned).into_iter().collect(),
                         subnets => subnets.to_vec(),
                     };
-                    let chain = chain(cx, &bytes, &attributes.sni_hosts, &subnets, virtual_service, &rule.origin);
-                    if chains.iter().all(|known| known.matched() != chain.matched()) {
-                        chains.push(chain);
-                    }
+                    chains.push(chain(cx, &bytes, &attributes.sni_hosts, &subnets, virtual_service, &rule.origin));
                 }
             }
         }
