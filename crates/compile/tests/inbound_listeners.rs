@@ -386,6 +386,35 @@ fn a_default_endpoint_of_every_address_keeps_the_destination() {
 }
 
 #[test]
+fn a_listener_without_capture_is_bound_and_has_its_port_alone() {
+    let listener_of = |port: &str| {
+        sidecar_object(&format!("{{port: {port}, captureMode: NONE, defaultEndpoint: \"127.0.0.1:3000\"}}"))
+    };
+    let set = inbound(&listener_of("{number: 8080, name: http, protocol: HTTP}"));
+    assert!(chains_of(&set, 8080).is_empty(), "nothing is redirected to it");
+    assert_eq!(
+        chains(&set, "10.0.0.1_8080"),
+        [format!("{MESH} -> ends TLS, own routes inbound|8080||"), "raw -> own routes inbound|8080||".to_owned()]
+    );
+    let message = listener(&set, "10.0.0.1_8080");
+    assert_eq!(message.bind_to_port, None);
+    assert_eq!(listener_filters(&set, "10.0.0.1_8080"), ["tls_inspector"]);
+    envoy_accepts("inbound-bound", &set);
+    let world = world(&listener_of("{number: 80, name: http, protocol: HTTP}"));
+    let scope = Scope { is_unprivileged: true, ..redirected_scope(&[("app", "web")]) };
+    let set = compile(&world, &scope);
+    assert_eq!(listeners(&set), ["virtualInbound", "virtualOutbound"], "low ports cannot be bound");
+}
+
+#[test]
+fn a_bound_listener_without_endpoint_leads_to_loopback() {
+    let set =
+        inbound(&sidecar_object("{port: {number: 8080, name: tcp, protocol: TCP}, bind: 10.0.0.1, captureMode: NONE}"));
+    let rendered = json::render(cluster(&set, "inbound|8080||")).unwrap();
+    assert_eq!(rendered["type"], "STATIC", "there is no destination that clients wanted to reach");
+}
+
+#[test]
 fn a_listener_ends_tls_of_its_own_where_the_mesh_has_none() {
     let listener = sidecar_object(
         "{port: {number: 8443, name: https, protocol: HTTPS}, defaultEndpoint: \"127.0.0.1:8080\", tls: {mode: SIMPLE, serverCertificate: /etc/cert.pem, privateKey: /etc/key.pem}}",

@@ -407,6 +407,21 @@ fn an_egress_listener_binds_the_address_that_it_names() {
 }
 
 #[test]
+fn a_unix_domain_socket_for_requests_that_leave_is_told_to_be_missing() {
+    let yaml = [
+        service("a", 9000),
+        sidecar_object(
+            "egress: [{port: {number: 0, name: http, protocol: HTTP}, bind: \"unix:///run/a.sock\", hosts: [\"*/*\"]}]",
+        ),
+    ]
+    .concat();
+    let world = world(&yaml);
+    assert!(port_listeners(&compile(&world, &redirected_scope(&[]))).is_empty());
+    let found: Vec<_> = world.diagnostics().iter().map(|finding| (finding.code, finding.path.as_str())).collect();
+    assert_eq!(found, [("LTN0101", "spec.egress[0].bind")]);
+}
+
+#[test]
 fn what_may_not_bind_low_ports_has_no_bound_listener_there() {
     let yaml =
         [service("a", 80), service("b", 8080), sidecar_object("egress: [{captureMode: NONE, hosts: [\"*/*\"]}]")]

@@ -44,7 +44,7 @@ pub(crate) fn of_sidecar(cx: &Context<'_>, plan: &Plan) -> BTreeMap<Arc<str>, Re
     listeners.extend(http_proxy(cx));
     if cx.is_redirected() {
         listeners.push(virtual_outbound(cx));
-        listeners.push(inbound::compile(cx));
+        listeners.extend(inbound::compile(cx));
     }
     by_name(listeners)
 }

@@ -90,6 +90,10 @@ impl Plan {
                 .and_then(|listener| listener.bind.as_deref())
                 .filter(|bind| !bind.is_empty())
                 .or(binds_to_port.then_some(LOOPBACK));
+            // A socket without a port is for no port of a service.
+            if bind.is_some_and(|bind| bind.starts_with("unix://")) {
+                continue;
+            }
             let declared = listener.and_then(|listener| listener.port.as_ref()).filter(|_| egress.port.is_some());
             let declared = declared.map(|port| {
                 let protocol = port.protocol.as_deref().and_then(Protocol::parse);

@@ -6,7 +6,7 @@ mod telemetry;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use lateen_config::{Destination, HttpRoute, VirtualService};
+use lateen_config::{Destination, HttpRoute, Sidecar, VirtualService};
 use lateen_config::{DestinationRule, LoadBalancerPolicy, LoadBalancerSettings, SimpleLb, TrafficPolicy};
 use lateen_config::{Diagnostic, Object, Spec};
 
@@ -99,6 +99,9 @@ impl Check<'_> {
         let check = self;
         for (object, _) in &inputs.services.objects().services {
             check.service(object);
+        }
+        for (object, spec) in &inputs.sidecars.objects().sidecars {
+            check.sidecar(object, spec);
         }
         for (object, spec) in &inputs.telemetries.objects().telemetries {
             check.telemetry(object, spec);
@@ -318,6 +321,18 @@ impl Check<'_> {
             let finding = Diagnostic::warning(NOT_COMPILED, "gateways between networks are not compiled yet")
                 .help("workloads of every network are sent to at their own addresses");
             self.push(object, &format!("metadata.labels.{NETWORK}"), finding);
+        }
+    }
+
+    fn sidecar(&mut self, object: &Arc<Object>, spec: &Sidecar) {
+        for (index, listener) in spec.egress.iter().enumerate() {
+            if listener.bind.as_deref().is_some_and(|bind| bind.starts_with("unix://")) {
+                self.not_compiled(
+                    object,
+                    &format!("spec.egress[{index}].bind"),
+                    "a unix domain socket of a Sidecar is",
+                );
+            }
         }
     }
 
