@@ -93,7 +93,7 @@ impl Fact {
             // Both are about the last attempt, if it got as far as a connection.
             Self::UpstreamProtocol => put(out, stream.upstream_local.map(|_| &b"HTTP/1.1"[..])),
             Self::UpstreamHostsAttempted => {
-                put_text(out, stream.upstream_host.filter(|_| stream.upstream_local.is_some()), false)
+                put_text(out, stream.upstream_host.as_deref().filter(|_| stream.upstream_local.is_some()), false)
             }
             Self::LocalReplyBody => {
                 out.extend_from_slice(cx.local_reply);
