@@ -7,7 +7,7 @@ use lateen_xds::envoy::config::route::v3::{Decorator, Route, RouteMatch, route, 
 use super::table::CompiledRoute;
 use super::{actions, filters, headers, is_claim, matches};
 use crate::context::Context;
-use crate::host::{self, MESH};
+use crate::host::MESH;
 use crate::message;
 use crate::names;
 use crate::scope::Role;
@@ -74,7 +74,7 @@ pub(crate) fn compile(
             break;
         }
         for (index, request) in rule.route.r#match.iter().enumerate() {
-            if !applies(cx, virtual_service, request, listener) {
+            if !applies(cx, request, listener) {
                 continue;
             }
             let Some(compiled) = compile_rule(cx, virtual_service, rule, Some((index, request)), listener) else {
@@ -92,12 +92,7 @@ pub(crate) fn compile(
 
 /// The conditions that are decided here and never reach the data plane. A match that names gateways is not
 /// asked for its source any more: an old peculiarity of HTTP matches that configurations rely on.
-fn applies(
-    cx: &Context<'_>,
-    virtual_service: &VirtualService,
-    request: &HttpMatchRequest,
-    listener: Listener<'_>,
-) -> bool {
+fn applies(cx: &Context<'_>, request: &HttpMatchRequest, listener: Listener<'_>) -> bool {
     // Claims are no headers: what a token says is known at gateways alone.
     let mut names = request.headers.keys().chain(request.without_headers.keys());
     let has_place = |name: &String| listener.role() == Role::Gateway && matches::claim_path(name).is_some();
@@ -108,10 +103,7 @@ fn applies(
         return false;
     }
     if !request.gateways.is_empty() {
-        return request
-            .gateways
-            .iter()
-            .any(|gateway| *host::resolve_gateway(gateway, &virtual_service.namespace) == *listener.gateway());
+        return request.gateways.iter().any(|gateway| gateway == listener.gateway());
     }
     let labels = request.source_labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
     let namespace = &request.source_namespace;

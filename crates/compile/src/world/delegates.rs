@@ -31,7 +31,7 @@ pub(crate) fn merge<'a>(
         }
         let http = root.http.iter().flat_map(|rule| match &rule.route.delegate {
             None => vec![rule.clone()],
-            Some(reference) => delegated(root, rule, find(&delegates, root, reference)),
+            Some(reference) => delegated(rule, find(&delegates, root, reference)),
         });
         let merged = VirtualService { http: http.collect(), ..(**root).clone() };
         let known = previous.get(&(&*root.namespace, &*root.name)).copied();
@@ -51,22 +51,22 @@ fn find<'a>(
     delegates.get(&key).copied().filter(|delegate| delegate.visibility.includes(&root.namespace))
 }
 
-fn delegated(root: &VirtualService, rule: &Rule<HttpRoute>, delegate: Option<&VirtualService>) -> Vec<Rule<HttpRoute>> {
+fn delegated(rule: &Rule<HttpRoute>, delegate: Option<&VirtualService>) -> Vec<Rule<HttpRoute>> {
     let Some(delegate) = delegate else {
         return Vec::new();
     };
     // One level only: a delegate that delegates is not followed.
     let own = delegate.http.iter().filter(|own| own.route.delegate.is_none());
     own.filter_map(|own| {
-        let route = merge_route(&rule.route, &own.route, &root.namespace, &delegate.namespace)?;
+        let route = merge_route(&rule.route, &own.route)?;
         Some(Rule { route, origin: own.origin.clone() })
     })
     .collect()
 }
 
 /// The rule that stands for both. `None` when a condition of the delegate contradicts the root's.
-fn merge_route(root: &HttpRoute, own: &HttpRoute, root_namespace: &str, own_namespace: &str) -> Option<HttpRoute> {
-    let matches = merge_matches(&root.r#match, &own.r#match, root_namespace, own_namespace)?;
+fn merge_route(root: &HttpRoute, own: &HttpRoute) -> Option<HttpRoute> {
+    let matches = merge_matches(&root.r#match, &own.r#match)?;
     Some(HttpRoute {
         at: own.at,
         name: join(&root.name, &own.name),
@@ -100,12 +100,7 @@ fn join(root: &Option<String>, own: &Option<String>) -> Option<String> {
 
 /// Every pair of conditions that can hold together. `None` when some condition of the delegate fits none of the
 /// root's: then the delegate's rule is left out as a whole.
-fn merge_matches(
-    root: &[HttpMatchRequest],
-    own: &[HttpMatchRequest],
-    root_namespace: &str,
-    own_namespace: &str,
-) -> Option<Vec<HttpMatchRequest>> {
+fn merge_matches(root: &[HttpMatchRequest], own: &[HttpMatchRequest]) -> Option<Vec<HttpMatchRequest>> {
     if root.is_empty() {
         return Some(own.to_vec());
     }
@@ -115,11 +110,7 @@ fn merge_matches(
     let mut merged = Vec::new();
     for own in own {
         let before = merged.len();
-        merged.extend(
-            root.iter()
-                .filter(|root| !conflict(root, own, root_namespace, own_namespace))
-                .map(|root| merge_match(root, own)),
-        );
+        merged.extend(root.iter().filter(|root| !conflict(root, own)).map(|root| merge_match(root, own)));
         if merged.len() == before {
             return None;
         }
@@ -153,7 +144,7 @@ fn merge_match(root: &HttpMatchRequest, own: &HttpMatchRequest) -> HttpMatchRequ
 }
 
 /// True when no request fulfils both, or when that cannot be told (regular expressions).
-fn conflict(root: &HttpMatchRequest, own: &HttpMatchRequest, root_namespace: &str, own_namespace: &str) -> bool {
+fn conflict(root: &HttpMatchRequest, own: &HttpMatchRequest) -> bool {
     let texts = [
         (&root.uri, &own.uri),
         (&root.scheme, &own.scheme),
@@ -179,12 +170,8 @@ fn conflict(root: &HttpMatchRequest, own: &HttpMatchRequest, root_namespace: &st
         root.source_labels.iter().any(|(key, root)| own.source_labels.get(key).is_some_and(|own| own != root));
     let namespace = |request: &HttpMatchRequest| request.source_namespace.clone().unwrap_or_default();
     let namespaces_conflict = !namespace(root).is_empty() && namespace(root) != namespace(own);
-    let names = |request: &HttpMatchRequest, namespace: &str| -> Vec<Arc<str>> {
-        request.gateways.iter().map(|gateway| crate::host::resolve_gateway(gateway, namespace)).collect()
-    };
-    let of_root = names(root, root_namespace);
     let gateways_conflict =
-        !of_root.is_empty() && names(own, own_namespace).iter().any(|gateway| !of_root.contains(gateway));
+        !root.gateways.is_empty() && own.gateways.iter().any(|gateway| !root.gateways.contains(gateway));
     maps_conflict
         || ports_conflict
         || labels_conflict
@@ -224,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_narrower_condition_of_the_delegate_takes_the_place_of_the_roots() {
-        let merged = merge_matches(&[prefix("/cart")], &[prefix("/cart/v2"), exact("/cart")], "a", "b").unwrap();
+        let merged = merge_matches(&[prefix("/cart")], &[prefix("/cart/v2"), exact("/cart")]).unwrap();
         assert_eq!(
             merged.iter().map(|request| request.uri.clone()).collect::<Vec<_>>(),
             [Some(StringMatch::Prefix("/cart/v2".to_owned())), Some(StringMatch::Exact("/cart".to_owned())),]
@@ -233,9 +220,9 @@ mod tests {
 
     #[test]
     fn one_condition_that_fits_nowhere_drops_the_whole_rule() {
-        assert_eq!(merge_matches(&[prefix("/cart")], &[prefix("/cart/v2"), prefix("/other")], "a", "b"), None);
-        assert_eq!(merge_matches(&[exact("/cart")], &[prefix("/cart")], "a", "b"), None);
-        assert_eq!(merge_matches(&[uri(StringMatch::Regex(".*".into()))], &[exact("/cart")], "a", "b"), None);
+        assert_eq!(merge_matches(&[prefix("/cart")], &[prefix("/cart/v2"), prefix("/other")]), None);
+        assert_eq!(merge_matches(&[exact("/cart")], &[prefix("/cart")]), None);
+        assert_eq!(merge_matches(&[uri(StringMatch::Regex(".*".into()))], &[exact("/cart")]), None);
     }
 
     #[test]
@@ -244,9 +231,9 @@ mod tests {
             gateways: gateways.iter().map(|gateway| (*gateway).to_owned()).collect(),
             ..Default::default()
         };
-        assert!(!conflict(&on(&["a/edge", "mesh"]), &on(&["a/edge"]), "a", "b"));
-        assert!(conflict(&on(&["a/edge"]), &on(&["mesh"]), "a", "b"));
-        assert!(!conflict(&on(&[]), &on(&["mesh"]), "a", "b"));
+        assert!(!conflict(&on(&["a/edge", "mesh"]), &on(&["a/edge"])));
+        assert!(conflict(&on(&["a/edge"]), &on(&["mesh"])));
+        assert!(!conflict(&on(&[]), &on(&["mesh"])));
     }
 
     #[test]

@@ -67,6 +67,10 @@ impl VirtualService {
                 .chain(route.mirror.as_mut())
                 .chain(route.mirrors.iter_mut().filter_map(|mirror| mirror.destination.as_mut()))
                 .for_each(place);
+            // The rule may come to stand in a VirtualService of another namespace, to which it is delegated.
+            for gateway in route.r#match.iter_mut().flat_map(|request| &mut request.gateways) {
+                *gateway = host::resolve_gateway(gateway, &namespace).to_string();
+            }
             Rule { route, origin: origin_of_rule(object, format!("http[{index}]"), http.at) }
         });
         let tls = spec.tls.iter().enumerate().map(|(index, tls)| {
