@@ -114,7 +114,7 @@ fn compile_group(
     if drafts.is_empty() {
         let number = group.servers.first().map_or(group.port, |(_, server)| server.number);
         drafts.push(Draft {
-            name: names::blackhole_virtual_host(number),
+            name: names::blackhole_virtual_host(number).into(),
             domains: Arc::new(vec!["*".to_owned()]),
             routes: Arc::new([]),
             require_tls: false,
@@ -152,7 +152,7 @@ fn collapse(hosts: BTreeMap<String, Gathered>) -> Vec<Draft> {
             }
         };
         drafts.push(Draft {
-            name: names::virtual_host(&host, gathered.port),
+            name: names::virtual_host(&host, gathered.port).into(),
             domains: Arc::new(vec![host]),
             routes,
             require_tls: gathered.require_tls,

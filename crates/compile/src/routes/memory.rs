@@ -11,6 +11,7 @@ use super::table::{self, CompiledRoute};
 use super::virtual_service::{self, Listener};
 use crate::context::Context;
 use crate::identity::address;
+use crate::names;
 use crate::world::World;
 use crate::world::services::Service;
 use crate::world::virtual_services::VirtualService;
@@ -22,11 +23,14 @@ pub(crate) struct Memory {
     of_virtual_services: HashMap<OnListener, Arc<[CompiledRoute]>>,
     /// By service and port.
     of_services: HashMap<(usize, u32), Arc<[CompiledRoute]>>,
-    /// By service.
-    domains: HashMap<usize, Arc<Vec<String>>>,
+    /// By service and port.
+    namings: HashMap<(usize, u32), Naming>,
     /// By name.
     tables: HashMap<Arc<str>, Table>,
 }
+
+/// Name and domains of a virtual host.
+pub(crate) type Naming = (Arc<str>, Arc<Vec<String>>);
 
 /// A VirtualService on a listener: its address, port, gateway, and whether requests come over TLS.
 type OnListener = (usize, u32, Option<Box<str>>, bool);
@@ -79,9 +83,10 @@ impl Memory {
         self.of_services.entry((address(service), port)).or_insert_with(|| Arc::new([make()])).clone()
     }
 
-    /// The names of a service.
-    pub(crate) fn domains(&mut self, service: &Service, make: impl FnOnce() -> Vec<String>) -> Arc<Vec<String>> {
-        self.domains.entry(address(service)).or_insert_with(|| Arc::new(make())).clone()
+    /// Name and domains of the virtual host of a service on a port.
+    pub(crate) fn naming(&mut self, service: &Service, port: u32, make: impl FnOnce() -> Vec<String>) -> Naming {
+        let make = || (names::virtual_host(&service.host, port).into(), Arc::new(make()));
+        self.namings.entry((address(service), port)).or_insert_with(make).clone()
     }
 
     /// The table with a name: that of the last compilation if it was made from the same, else a new one.

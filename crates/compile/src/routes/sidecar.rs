@@ -8,9 +8,10 @@ use std::sync::Arc;
 use lateen_xds::Resource;
 use lateen_xds::envoy::config::route::v3::RouteConfiguration;
 
+use super::default_route;
+use super::memory::{Memory, Naming};
 use super::table::{self, CatchAll, Draft, Frame};
 use super::virtual_service::Listener;
-use super::{Memory, default_route};
 use crate::context::{Context, Egress};
 use crate::host;
 use crate::identity::address;
@@ -43,7 +44,7 @@ pub(crate) fn compile(
             if let Table::Service { service, .. } = asked {
                 // The address told the service already, so any host will do.
                 let own = names::virtual_host(&service.host, port);
-                drafts.retain(|draft| draft.name == own);
+                drafts.retain(|draft| *draft.name == *own);
                 drafts.iter_mut().for_each(|draft| draft.domains = Arc::new(vec!["*".to_owned()]));
                 frame.catch_all = CatchAll::None;
             }
@@ -174,25 +175,26 @@ impl<'a> OnPort<'a> {
             if port != 80 && hosts.registered.is_empty() {
                 continue;
             }
-            let draft = |host: &str, domains| Draft {
-                name: names::virtual_host(host, port),
+            let draft = |(name, domains): Naming| Draft {
+                name,
                 domains,
                 routes: routes.clone(),
                 require_tls: false,
                 origins: vec![virtual_service.origin.clone()],
             };
             for host in hosts.unregistered {
-                drafts.push(draft(host, Arc::new(vec![host.to_owned()])));
+                drafts.push(draft((names::virtual_host(host, port).into(), Arc::new(vec![host.to_owned()]))));
             }
             for service in hosts.registered {
                 routed.insert(&service.host);
-                drafts.push(draft(&service.host, memory.domains(service, || domains(cx, service))));
+                drafts.push(draft(memory.naming(service, port, || domains(cx, service))));
             }
         }
         for service in self.services.all.iter().copied().filter(|service| !routed.contains(&*service.host)) {
+            let (name, domains) = memory.naming(service, port, || domains(cx, service));
             drafts.push(Draft {
-                name: names::virtual_host(&service.host, port),
-                domains: memory.domains(service, || domains(cx, service)),
+                name,
+                domains,
                 routes: memory.default_routes(service, port, || default_route(cx, service, port)),
                 require_tls: false,
                 origins: vec![service.origin.clone()],

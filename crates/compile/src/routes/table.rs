@@ -2,7 +2,7 @@
 //! order, and the origin of each.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use lateen_xds::envoy::config::route::v3::{
@@ -31,7 +31,7 @@ pub(crate) struct CompiledRoute {
 /// A virtual host before names and domains are made unique.
 #[derive(Clone, Debug)]
 pub(crate) struct Draft {
-    pub(crate) name: String,
+    pub(crate) name: Arc<str>,
     pub(crate) domains: Arc<Vec<String>>,
     pub(crate) routes: Arc<[CompiledRoute]>,
     pub(crate) require_tls: bool,
@@ -57,11 +57,15 @@ pub(crate) struct Table {
     pub(crate) resource: Resource<RouteConfiguration>,
     /// In the order of the virtual hosts.
     sources: Vec<Source>,
+    /// Names and domains of the drafts that it was made of, in their order.
+    drafted: Vec<(Arc<str>, Arc<Vec<String>>)>,
 }
 
 /// What a virtual host was made from, beyond its name and domains.
 #[derive(Clone, Debug)]
 struct Source {
+    /// Place of its draft; `None` for the one for all other hosts.
+    draft: Option<usize>,
     routes: Arc<[CompiledRoute]>,
     require_tls: bool,
     /// Of the virtual host's content.
@@ -85,38 +89,48 @@ pub(crate) struct Frame<'a> {
 /// where they are still right, for a large table is not copied because of one edit.
 pub(crate) fn build(cx: &Context<'_>, frame: Frame<'_>, drafts: &[Draft], spare: Option<Table>) -> Table {
     let others = frame.catch_all.draft();
-    let kept = unique(drafts, others.as_ref());
-    let mut known = spare.map(Table::into_virtual_hosts).unwrap_or_default();
-
-    let mut origins: Vec<(Part, Origin)> = frame.origins.into_iter().map(|origin| (Part::Whole, origin)).collect();
     let counts_attempts = !hcm::is_disabled(cx.world.mesh().proxy_headers.attempt_count.as_ref());
-    let mut virtual_hosts = Vec::with_capacity(kept.len());
-    let mut sources = Vec::with_capacity(kept.len());
-    for (index, (draft, domains)) in kept.into_iter().enumerate() {
+    let mut origins: Vec<(Part, Origin)> = frame.origins.into_iter().map(|origin| (Part::Whole, origin)).collect();
+    let slots = match spare.and_then(|spare| spare.reuse(drafts)) {
+        Some(slots) => slots,
+        None => unique(drafts, others.as_ref()),
+    };
+    let mut virtual_hosts = Vec::with_capacity(slots.len());
+    let mut sources = Vec::with_capacity(slots.len());
+    for slot in slots {
+        let Some(draft) = slot.draft.map_or(others.as_ref(), |draft| drafts.get(draft)) else {
+            continue;
+        };
+        let index = virtual_hosts.len();
         origins.extend(draft.origins.iter().map(|origin| (Part::VirtualHost(index), (**origin).clone())));
         for (route, compiled) in draft.routes.iter().enumerate() {
             if !compiled.origin.kind.is_empty() {
                 origins.push((Part::Route { virtual_host: index, route }, compiled.origin.clone()));
             }
         }
-        let reusable = known.remove(&draft.name).filter(|(virtual_host, source)| {
-            Arc::ptr_eq(&source.routes, &draft.routes)
-                && source.require_tls == draft.require_tls
-                && virtual_host.include_request_attempt_count == counts_attempts
-                && virtual_host.domains.iter().eq(domains.iter().copied())
-        });
-        let (virtual_host, source) = reusable.unwrap_or_else(|| {
-            let virtual_host = VirtualHost {
-                name: draft.name.clone(),
-                domains: domains.into_iter().cloned().collect(),
-                routes: draft.routes.iter().map(|compiled| compiled.route.clone()).collect(),
-                require_tls: if draft.require_tls { TlsRequirementType::All } else { TlsRequirementType::None }.into(),
-                include_request_attempt_count: counts_attempts,
-                ..Default::default()
-            };
-            let version = Version::of(&virtual_host);
-            (virtual_host, Source { routes: draft.routes.clone(), require_tls: draft.require_tls, version })
-        });
+        let (virtual_host, source) = match slot.content {
+            Content::Known(virtual_host, source)
+                if Arc::ptr_eq(&source.routes, &draft.routes)
+                    && source.require_tls == draft.require_tls
+                    && virtual_host.include_request_attempt_count == counts_attempts =>
+            {
+                (virtual_host, source)
+            }
+            Content::Known(VirtualHost { domains, .. }, _) | Content::New(domains) => {
+                let virtual_host = VirtualHost {
+                    name: draft.name.to_string(),
+                    domains,
+                    routes: draft.routes.iter().map(|compiled| compiled.route.clone()).collect(),
+                    require_tls: if draft.require_tls { TlsRequirementType::All } else { TlsRequirementType::None }
+                        .into(),
+                    include_request_attempt_count: counts_attempts,
+                    ..Default::default()
+                };
+                let version = Version::of(&virtual_host);
+                let (routes, require_tls) = (draft.routes.clone(), draft.require_tls);
+                (virtual_host, Source { draft: slot.draft, routes, require_tls, version })
+            }
+        };
         virtual_hosts.push(virtual_host);
         sources.push(source);
     }
@@ -130,40 +144,62 @@ pub(crate) fn build(cx: &Context<'_>, frame: Frame<'_>, drafts: &[Draft], spare:
     };
     let version = Version::of_parts(&message, sources.iter().map(|source| source.version));
     message.virtual_hosts = virtual_hosts;
-    Table { resource: Resource::with_version(message, version, origins), sources }
+    let drafted = drafts.iter().map(|draft| (draft.name.clone(), draft.domains.clone())).collect();
+    Table { resource: Resource::with_version(message, version, origins), sources, drafted }
+}
+
+/// A virtual host to be.
+struct Slot {
+    /// Place of its draft; `None` for the one for all other hosts.
+    draft: Option<usize>,
+    content: Content,
+}
+
+/// What there is already of a virtual host.
+enum Content {
+    /// Its form in an older table, with the right name and domains.
+    Known(VirtualHost, Source),
+    /// Its domains.
+    New(Vec<String>),
 }
 
 impl Table {
-    /// The virtual hosts by name, if nobody else holds them.
-    fn into_virtual_hosts(self) -> HashMap<String, (VirtualHost, Source)> {
-        let Ok(message) = Arc::try_unwrap(self.resource.message) else {
-            return HashMap::new();
+    /// The virtual hosts, if nobody else holds them, and if drafts with the same names and domains made them.
+    fn reuse(self, drafts: &[Draft]) -> Option<Vec<Slot>> {
+        let same = |((name, domains), draft): (&(Arc<str>, Arc<Vec<String>>), &Draft)| {
+            Arc::ptr_eq(name, &draft.name) && Arc::ptr_eq(domains, &draft.domains)
         };
+        if self.drafted.len() != drafts.len() || !self.drafted.iter().zip(drafts).all(same) {
+            return None;
+        }
+        let message = Arc::try_unwrap(self.resource.message).ok()?;
         let hosts = message.virtual_hosts.into_iter().zip(self.sources);
-        hosts.map(|(host, source)| (host.name.clone(), (host, source))).collect()
+        Some(hosts.map(|(host, source)| Slot { draft: source.draft, content: Content::Known(host, source) }).collect())
     }
 }
 
 /// The virtual hosts that stay, each with the domains that are its own, sorted by name; the one for all other hosts comes
 /// last, unless another has taken `*`.
-fn unique<'a>(drafts: &'a [Draft], others: Option<&'a Draft>) -> Vec<(&'a Draft, Vec<&'a String>)> {
+fn unique(drafts: &[Draft], others: Option<&Draft>) -> Vec<Slot> {
     let mut names_taken = HashSet::with_capacity(drafts.len());
     let mut domains_taken: HashSet<Cow<'_, str>> = HashSet::with_capacity(drafts.len() * 6);
-    let mut kept: Vec<(&Draft, Vec<&String>)> = Vec::with_capacity(drafts.len() + 1);
-    for draft in drafts {
-        if !names_taken.insert(draft.name.as_str()) {
+    let mut kept: Vec<(&Draft, Slot)> = Vec::with_capacity(drafts.len() + 1);
+    for (index, draft) in drafts.iter().enumerate() {
+        if !names_taken.insert(&*draft.name) {
             continue;
         }
-        let domains: Vec<&String> = draft.domains.iter().filter(|domain| domains_taken.insert(lower(domain))).collect();
+        let own = draft.domains.iter().filter(|domain| domains_taken.insert(lower(domain)));
+        let domains: Vec<String> = own.cloned().collect();
         if !domains.is_empty() {
-            kept.push((draft, domains));
+            kept.push((draft, Slot { draft: Some(index), content: Content::New(domains) }));
         }
     }
     kept.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+    let mut slots: Vec<Slot> = kept.into_iter().map(|(_, slot)| slot).collect();
     if !domains_taken.contains("*") {
-        kept.extend(others.map(|draft| (draft, draft.domains.iter().collect())));
+        slots.extend(others.map(|draft| Slot { draft: None, content: Content::New(draft.domains.to_vec()) }));
     }
-    kept
+    slots
 }
 
 fn lower(domain: &str) -> Cow<'_, str> {
@@ -211,7 +247,7 @@ impl CatchAll {
             catch_all: true,
         };
         Some(Draft {
-            name: name.to_owned(),
+            name: name.into(),
             domains: Arc::new(vec!["*".to_owned()]),
             routes: Arc::new([route]),
             require_tls: false,
