@@ -53,6 +53,7 @@ pages! {
     page_33_timeouts = "33-timeouts",
     page_34_retries = "34-retries",
     page_35_upgrades = "35-upgrades",
+    page_36_by_envoy_filter = "36-by-envoy-filter",
 }
 
 #[test]

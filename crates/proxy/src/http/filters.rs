@@ -135,7 +135,10 @@ async fn wait(
             // Where the request ends decides whether a client that closes is gone, and whether it was late.
             while !reader.is_finished() {
                 match reader.next(&down.buffer.unread()[looked_at..]) {
-                    Ok(step) if step.consumed > 0 => looked_at += step.consumed,
+                    Ok(step) if step.consumed > 0 => {
+                        looked_at += step.consumed;
+                        info.bytes_received += step.data.len() as u64;
+                    }
                     _ => break,
                 }
             }

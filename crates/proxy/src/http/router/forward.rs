@@ -152,6 +152,7 @@ pub(crate) async fn forward<'v>(
         }
         // The retry that this attempt was, if it was one, is over.
         drop(retry_permit.take());
+        info.bytes_received = body.received;
         let wants_retry = match &outcome {
             Attempt::Response(_) => retries.wants_response(&scratch.response, SystemTime::now()),
             Attempt::Reset(reset) if reset.kind == ResetKind::Overflow => false,

@@ -32,7 +32,7 @@ pub(super) enum Attempt {
     Reset(Reset),
     /// The route's timeout passed.
     Timeout(LocalReply),
-    /// A time of the client's side passed; the cluster has no part in the answer.
+    /// Another time passed; the answer does not count as one of the cluster.
     Ended(LocalReply),
     /// The client went away.
     DownstreamGone,
@@ -274,7 +274,7 @@ fn timed_out(
             counters.upstream_rq_max_duration_reached.inc();
             let text = "upstream max stream duration reached";
             let reply = LocalReply::text(504, text, "upstream_max_stream_duration_reached");
-            Attempt::Timeout(reply.flagged(Flag::UpstreamMaxStreamDurationReached))
+            Attempt::Ended(reply.flagged(Flag::UpstreamMaxStreamDurationReached))
         }
         Late::Idle | Late::Request | Late::Stream => Attempt::Ended(exchange::late_reply(cx, late, body.finished)),
     }
