@@ -2,6 +2,7 @@
 //! `AUTO_PASSTHROUGH`, where the name that a client asks for is that of a cluster.
 
 use crate::context::Context;
+use crate::gateway_ports::configures;
 use crate::host;
 use crate::scope::Role;
 use crate::world::gateways::{ServerHost, Termination};
@@ -12,9 +13,7 @@ pub(crate) fn hosts(cx: &Context<'_>) -> Vec<ServerHost> {
     if cx.scope.role != Role::Gateway {
         return Vec::new();
     }
-    let selected = cx.world.gateways().iter().filter(|gateway| {
-        cx.scope.selected_by(gateway.selector.iter().map(|(key, value)| (key.as_str(), value.as_str())))
-    });
+    let selected = cx.world.gateways().iter().filter(|gateway| configures(cx, gateway));
     let servers = selected.flat_map(|gateway| &gateway.servers);
     let passing = servers.filter(|server| server.termination() == Termination::AutoPassthrough);
     passing.flat_map(|server| &server.hosts).cloned().collect()

@@ -76,7 +76,7 @@ impl Compiler {
     pub fn compile(&mut self, world: &World) -> XdsSet {
         let cx = Context::new(world, &self.scope);
         let visible = cx.visible();
-        let previous = self.previous.take().filter(|previous| previous.world.shares_settings(world));
+        let mut previous = self.previous.take().filter(|previous| previous.world.shares_settings(world));
         let same_services = previous
             .as_ref()
             .is_some_and(|previous| previous.world.shares_services(world) && previous.visible == visible);
@@ -88,11 +88,11 @@ impl Compiler {
 
         // Endpoints and clusters first, then the routes that lead to them, then the listeners that use those.
         let passed_through = auto_passthrough::hosts(&cx);
-        let upstreams = match &previous {
+        let upstreams = match &mut previous {
             Some(previous)
                 if same_services && same_rules && same_endpoints && previous.passed_through == passed_through =>
             {
-                previous.upstreams.clone()
+                std::mem::take(&mut previous.upstreams)
             }
             _ => {
                 if previous.is_none() {

@@ -61,6 +61,7 @@ impl<'a> Context<'a> {
                 Some(_) => hidden.push(service),
             }
         }
+        hidden.sort_by_key(|service| (rank(service), service.index));
         let imports = world.imports(sidecar);
         let of_mesh: Vec<&Arc<VirtualService>> = world.virtual_services(MESH, &scope.namespace).collect();
         let egress: Vec<Egress<'_>> =
@@ -183,7 +184,8 @@ impl<'a> Context<'a> {
 }
 
 impl<'a> Egress<'a> {
-    /// `visible` has one service for each host, `hidden` those that lost against one of them.
+    /// `visible` has one service for each host, `hidden` those that lost against one of them, in their order of
+    /// precedence.
     fn build(
         imports: &'a Imports,
         visible: &BTreeMap<&'a str, &'a Arc<Service>>,
@@ -209,10 +211,5 @@ impl<'a> Egress<'a> {
         };
         let virtual_services = virtual_services.iter().filter(kept).copied().collect();
         Egress { imports, port, services, virtual_services }
-    }
-
-    /// The services that have a port with this number, by host.
-    pub(crate) fn services_on(&self, port: u32) -> impl Iterator<Item = (&'a Arc<Service>, &'a ServicePort)> {
-        self.services.values().filter_map(move |service| Some((*service, service.port(port)?)))
     }
 }

@@ -144,7 +144,7 @@ pub(crate) fn merge<'a>(cx: &Context<'a>) -> Vec<GatewayPort<'a>> {
 
 /// True when a Gateway is for this workload: by its labels, or by a service of the Gateway's namespace that it stands
 /// behind.
-fn configures(cx: &Context<'_>, gateway: &Gateway) -> bool {
+pub(crate) fn configures(cx: &Context<'_>, gateway: &Gateway) -> bool {
     let (Some(services), Some(labels)) = (&gateway.services, &cx.scope.labels) else {
         return cx.scope.selected_by(gateway.selector.iter().map(|(key, value)| (key.as_str(), value.as_str())));
     };
@@ -168,12 +168,13 @@ fn resolve(cx: &Context<'_>, gateway: &Gateway, number: u32) -> Option<u32> {
         .filter_map(|service| Some((service, service.port(number)?)))
         .find_map(|(service, port)| target(cx, service, port, labels))
     });
-    match target {
-        Some(target) if cx.scope.is_unprivileged && target < 1024 => None,
-        Some(target) => Some(target),
-        None if gateway.services.is_some() && cx.scope.labels.is_some() => None,
-        None => Some(number),
-    }
+    let port = match target {
+        None if gateway.services.is_some() && cx.scope.labels.is_some() => return None,
+        None => number,
+        Some(target) => target,
+    };
+    // A unix domain socket has no port.
+    (port == 0 || port >= 1024 || !cx.scope.is_unprivileged).then_some(port)
 }
 
 /// The port of the gateway's workload behind a port of a service, if the workload stands behind it: the service selects

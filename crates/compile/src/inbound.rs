@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use lateen_config::IstioIngressListener;
+use lateen_config::{CaptureMode, IstioIngressListener};
 use lateen_xds::Origin;
 
 use crate::context::Context;
@@ -41,6 +41,13 @@ pub(crate) struct InboundTarget<'a> {
     pub(crate) endpoint: InboundEndpoint,
     /// The objects that ask for it: the listener of the Sidecar object, or the services.
     pub(crate) origins: Vec<Arc<Origin>>,
+}
+
+impl InboundTarget<'_> {
+    /// Clients connect to its listener; otherwise connections are redirected.
+    pub(crate) fn binds_to_port(&self) -> bool {
+        self.ingress.is_some_and(|listener| listener.capture_mode == CaptureMode::None)
+    }
 }
 
 /// Where connections to a workload go.
@@ -110,7 +117,9 @@ fn of_sidecar<'a>(
             "" => Protocol::of_service_port("", name, None, number),
             declared => Protocol::parse(declared).unwrap_or(Protocol::Auto),
         };
-        if targets.contains_key(&number) || !protocol.has_clusters() {
+        let binds = listener.capture_mode == CaptureMode::None;
+        let may_not = binds && cx.scope.is_unprivileged && number < 1024;
+        if targets.contains_key(&number) || !protocol.has_clusters() || may_not {
             continue;
         }
         let services = by_service.remove(&number).map(|target| target.services).unwrap_or_default();
@@ -124,8 +133,12 @@ fn of_sidecar<'a>(
             service_port: number,
             services,
             ingress: Some(listener),
-            endpoint: endpoint(listener.default_endpoint.as_deref(), number)
-                .unwrap_or_else(|| default_endpoint(cx, number)),
+            endpoint: match endpoint(listener.default_endpoint.as_deref(), number) {
+                Some(endpoint) => endpoint,
+                // Clients of a bound listener wanted to reach nothing but it.
+                None if binds => on_loopback(number),
+                None => default_endpoint(cx, number),
+            },
             origins: vec![origin.clone()],
         };
         targets.insert(number, target);
@@ -150,10 +163,14 @@ fn endpoint(text: Option<&str>, listener_port: u32) -> Option<InboundEndpoint> {
 
 fn default_endpoint(cx: &Context<'_>, port: u32) -> InboundEndpoint {
     if cx.world.mesh().inbound_to_loopback {
-        InboundEndpoint::Address(Address::Socket { host: LOOPBACK.into(), port })
+        on_loopback(port)
     } else {
         InboundEndpoint::OriginalDestination { port: None }
     }
+}
+
+fn on_loopback(port: u32) -> InboundEndpoint {
+    InboundEndpoint::Address(Address::Socket { host: LOOPBACK.into(), port })
 }
 
 fn own_ports(cx: &Context<'_>) -> Vec<u32> {

@@ -95,8 +95,11 @@ pub enum PortMapping {
 }
 
 impl Listen {
-    /// The address to bind in place of a configured one.
+    /// The address to bind in place of a configured one; a unix domain socket stays where it is.
     pub(crate) fn address(self, bind: &str, port: u32) -> Address {
+        if let Some(path) = bind.strip_prefix("unix://") {
+            return message::pipe(path);
+        }
         let port = self.ports.apply(port);
         match self.bind {
             Some(bind) => message::socket_address(&bind.to_string(), port),

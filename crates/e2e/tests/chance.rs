@@ -1,6 +1,8 @@
 //! Do shares of requests come out as configured? Each count may stray five standard deviations from its expectation, so
 //! that a right proxy fails once in about two million runs of a count.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot set its scene has failed")]
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -127,6 +127,12 @@ fn compare(answer: &Value, exchange: &Exchange, request: &Request, ports: &BTree
                 bail!("the backend sees {seen}, and no rewrite is told");
             }
         }
+        Some(Choice::OneOnly) => {
+            // Which one a hash means is for the proxy to say.
+            if endpoints(answer).next().is_none() {
+                bail!("some backend answers, and {} has none", answer["clusters"]);
+            }
+        }
         Some(Choice::Shares(shares)) => {
             let total: u64 =
                 answer["clusters"].as_array().into_iter().flatten().filter_map(|one| one["weight"].as_u64()).sum();
@@ -170,7 +176,7 @@ fn compare(answer: &Value, exchange: &Exchange, request: &Request, ports: &BTree
                 bail!("the proxy answers {status} by itself, not {own}");
             }
         }
-        Some(Choice::NobodyWhole | Choice::OneOnly) | None => {}
+        Some(Choice::NobodyWhole) | None => {}
     }
     for rule in &exchange.response.headers {
         if let HeaderRule::Values(name, values) = rule

@@ -1,6 +1,8 @@
 //! What is a filter chain made of? The connections that it takes, and the one filter that ends them: a connection
 //! manager for HTTP, a TCP proxy for bytes.
 
+use std::time::Duration;
+
 use lateen_xds::Origin;
 use lateen_xds::envoy::config::core::v3::{CidrRange, Metadata};
 use lateen_xds::envoy::config::listener::v3::{Filter, FilterChain, FilterChainMatch, filter};
@@ -27,15 +29,44 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    /// The connections that it takes; the empty match takes all.
-    pub(crate) fn matched(&self) -> FilterChainMatch {
-        self.message.filter_chain_match.clone().unwrap_or_default()
-    }
-
     /// True when it takes every connection.
     pub(crate) fn takes_everything(&self) -> bool {
         self.message.filter_chain_match.as_ref().is_none_or(|matched| *matched == FilterChainMatch::default())
     }
+
+    /// What older chains of the listener leave to it: Envoy refuses a listener of which two chains take the same
+    /// connections. `None` when they leave nothing.
+    pub(crate) fn besides(mut self, older: &[Chain]) -> Option<Chain> {
+        let every = FilterChainMatch::default();
+        let mut own = self.message.filter_chain_match.take().unwrap_or_default();
+        for older in older {
+            let older = older.message.filter_chain_match.as_ref().unwrap_or(&every);
+            if own.destination_port != older.destination_port
+                || own.transport_protocol != older.transport_protocol
+                || own.application_protocols != older.application_protocols
+            {
+                continue;
+            }
+            let names = left(&own.server_names, &older.server_names);
+            let ranges = left(&own.prefix_ranges, &older.prefix_ranges);
+            match (names, ranges) {
+                (None, _) | (_, None) => {}
+                (Some(names), Some(_)) if !names.is_empty() => own.server_names = names,
+                (Some(_), Some(ranges)) if !ranges.is_empty() => own.prefix_ranges = ranges,
+                (Some(_), Some(_)) => return None,
+            }
+        }
+        self.message.filter_chain_match = (own != every).then_some(own);
+        Some(self)
+    }
+}
+
+/// What one list has besides another with which it has something in common; `None` when it has not. Empty lists, which
+/// stand for everything, are common to both.
+fn left<T: PartialEq + Clone>(own: &[T], other: &[T]) -> Option<Vec<T>> {
+    let rest: Vec<T> = own.iter().filter(|entry| !other.contains(entry)).cloned().collect();
+    let meet = rest.len() < own.len() || (own.is_empty() && other.is_empty());
+    meet.then_some(rest)
 }
 
 /// Where bytes go.
@@ -123,7 +154,7 @@ impl Bytes<'_> {
             stat_prefix: self.stat_prefix.clone().unwrap_or(name),
             cluster_specifier: Some(specifier),
             access_log: access_log::compile(cx, self.direction(cx).side(), Subject::Connections),
-            idle_timeout: tcp.and_then(|tcp| tcp.idle_timeout).map(message::duration),
+            idle_timeout: tcp.and_then(|tcp| tcp.idle_timeout).or_else(|| own_idle_timeout(cx)).map(message::duration),
             max_downstream_connection_duration: tcp.and_then(|tcp| tcp.max_connection_duration).map(message::duration),
             hash_policy: if hashes_source {
                 vec![HashPolicy {
@@ -140,6 +171,11 @@ impl Bytes<'_> {
             ..Default::default()
         }
     }
+}
+
+/// How long the proxy keeps idle connections, as it tells of itself.
+fn own_idle_timeout(cx: &Context<'_>) -> Option<Duration> {
+    cx.scope.metadata.get("IDLE_TIMEOUT").and_then(|text| lateen_config::parse_duration(text).ok())
 }
 
 /// Name of the TCP proxy among a chain's network filters.

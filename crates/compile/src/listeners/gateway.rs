@@ -47,16 +47,22 @@ fn listener(cx: &Context<'_>, port: &GatewayPort<'_>) -> Option<Resource<Listene
             }
         }
         Class::Tls => {
-            let mut names_taken = BTreeSet::new();
+            let mut passed = BTreeSet::new();
             for (gateway, server) in &port.servers {
                 let made = match server.termination() {
-                    Termination::Passthrough => passthrough_chains(cx, gateway, server, &mut names_taken),
-                    Termination::AutoPassthrough => auto_passthrough_chains(cx, server),
+                    Termination::Passthrough => passthrough_chains(cx, gateway, server),
+                    Termination::AutoPassthrough => {
+                        // There may be very many, which only their names tell apart.
+                        chains.extend(auto_passthrough_chains(cx, server, &mut passed));
+                        continue;
+                    }
                     Termination::Terminate if ends_https(server) => https_chain(cx, &name, gateway, server),
                     Termination::Terminate => tls_chain(cx, gateway, server),
                     Termination::Plain => Vec::new(),
                 };
-                chains.extend(made);
+                for chain in made {
+                    chains.extend(chain.besides(&chains));
+                }
             }
         }
     }
@@ -164,13 +170,8 @@ fn tcp_chain(cx: &Context<'_>, gateway: &Gateway, server: &Server) -> Option<Cha
     None
 }
 
-/// TLS that is passed through: one chain for each match of each `tls` rule. A name that an older match has stays its.
-fn passthrough_chains(
-    cx: &Context<'_>,
-    gateway: &Gateway,
-    server: &Server,
-    names_taken: &mut BTreeSet<String>,
-) -> Vec<Chain> {
+/// TLS that is passed through: one chain for each match of each `tls` rule.
+fn passthrough_chains(cx: &Context<'_>, gateway: &Gateway, server: &Server) -> Vec<Chain> {
     let gateway_name = gateway.full_name();
     let place = Place { port: server.number, gateway: Some(&gateway_name) };
     let mut chains = Vec::new();
@@ -188,13 +189,8 @@ fn passthrough_chains(
                 else {
                     continue;
                 };
-                let names = attributes.sni_hosts.iter().map(|name| name.to_ascii_lowercase());
-                let own: Vec<String> = names.filter(|name| names_taken.insert(name.clone())).collect();
-                if own.is_empty() {
-                    continue;
-                }
                 let message = FilterChain {
-                    filter_chain_match: named(own.into_iter()),
+                    filter_chain_match: named(attributes.sni_hosts.iter().map(|name| name.to_ascii_lowercase())),
                     filters: bytes.filters(cx),
                     metadata: Some(chains::made_by(
                         "virtual-service",
@@ -211,7 +207,7 @@ fn passthrough_chains(
 }
 
 /// TLS between workloads of different networks: the name that is asked for is that of a cluster.
-fn auto_passthrough_chains(cx: &Context<'_>, server: &Server) -> Vec<Chain> {
+fn auto_passthrough_chains(cx: &Context<'_>, server: &Server, passed: &mut BTreeSet<String>) -> Vec<Chain> {
     let mut chains = Vec::new();
     for service in cx.services() {
         if !auto_passthrough::covers(&server.hosts, service) {
@@ -222,6 +218,9 @@ fn auto_passthrough_chains(cx: &Context<'_>, server: &Server) -> Vec<Chain> {
             let subsets = rule.map(|rule| rule.subsets.as_slice()).unwrap_or_default();
             for subset in std::iter::once("").chain(subsets.iter().map(|subset| &*subset.name)) {
                 let cluster = names::server_name(port.number, subset, &service.host);
+                if !passed.insert(cluster.clone()) {
+                    continue;
+                }
                 let message = FilterChain {
                     filter_chain_match: Some(FilterChainMatch {
                         server_names: vec![cluster.clone()],

@@ -38,8 +38,8 @@ const HANDSHAKE: std::time::Duration = std::time::Duration::from_secs(15);
 /// Mark of packets of the proxy itself under transparent interception, as Istio's rules for the network expect it.
 const TRANSPARENT_MARK: u32 = 1337;
 
-/// `virtualInbound`.
-pub(crate) fn compile(cx: &Context<'_>) -> Resource<Listener> {
+/// `virtualInbound`, and the listeners of a Sidecar object that are bound.
+pub(crate) fn compile(cx: &Context<'_>) -> Vec<Resource<Listener>> {
     let mesh = cx.world.mesh();
     let own_port = u32::from(mesh.inbound_port);
     let no_labels = BTreeMap::new();
@@ -61,7 +61,8 @@ pub(crate) fn compile(cx: &Context<'_>) -> Resource<Listener> {
     for (port, mode) in policy.ports.iter().filter(|(port, _)| !served.contains(port)) {
         passthrough(cx, &mut made, Some(*port), *mode);
     }
-    for target in &targets {
+    let (bound, redirected): (Vec<_>, Vec<_>) = targets.iter().partition(|target| target.binds_to_port());
+    for target in redirected {
         serve(cx, &mut made, target, policy.at(target.port));
     }
 
@@ -69,19 +70,48 @@ pub(crate) fn compile(cx: &Context<'_>) -> Resource<Listener> {
     origins.extend(policy.origin.iter().map(|origin| (Part::Whole, (**origin).clone())));
     let listener_filters = listener_filters(cx, &made.chains);
     let message = Listener {
-        name: names::VIRTUAL_INBOUND.to_owned(),
-        address: Some(cx.scope.listen.address(EVERY_ADDRESS, own_port)),
-        traffic_direction: TrafficDirection::Inbound.into(),
-        access_log: access_log::compile(cx, Side::Server, Subject::Refused),
-        max_connections_to_accept_per_socket_event: Some(1),
         listener_filters_timeout: Some(message::duration(mesh.protocol_detection_timeout)),
         continue_on_listener_filters_timeout: true,
         transparent: (cx.scope.interception == Interception::TransparentProxy).then_some(true),
         filter_chains: made.chains,
         listener_filters,
-        ..Default::default()
+        ..inbound(cx, names::VIRTUAL_INBOUND, EVERY_ADDRESS, own_port)
     };
-    Resource::new(message, origins)
+    let bound = bound.into_iter().map(|target| bound_listener(cx, target, policy.at(target.port)));
+    std::iter::once(Resource::new(message, origins)).chain(bound).collect()
+}
+
+/// A listener to which clients connect by themselves.
+fn bound_listener(cx: &Context<'_>, target: &InboundTarget<'_>, mode: PeerMode) -> Resource<Listener> {
+    let mut made = Made::default();
+    serve(cx, &mut made, target, mode);
+    let bind = address(cx, target);
+    let name = names::listener(&bind, target.port);
+    let mut message = Listener { filter_chains: made.chains, ..inbound(cx, &name, &bind, target.port) };
+    inspectors::add(&mut message, cx);
+    made.origins.extend(target.origins.iter().map(|origin| (Part::Whole, (**origin).clone())));
+    Resource::new(message, made.origins)
+}
+
+/// What all listeners for the workload have in common.
+fn inbound(cx: &Context<'_>, name: &str, bind: &str, port: u32) -> Listener {
+    Listener {
+        name: name.to_owned(),
+        address: Some(cx.scope.listen.address(bind, port)),
+        traffic_direction: TrafficDirection::Inbound.into(),
+        access_log: access_log::compile(cx, Side::Server, Subject::Refused),
+        max_connections_to_accept_per_socket_event: Some(1),
+        ..Default::default()
+    }
+}
+
+/// The address by which a port of the workload is called, and bound if it is.
+fn address(cx: &Context<'_>, target: &InboundTarget<'_>) -> String {
+    let Some(ingress) = target.ingress else { return EVERY_ADDRESS.to_owned() };
+    match ingress.bind.as_deref().filter(|bind| !bind.is_empty()) {
+        Some(bind) => bind.to_owned(),
+        None => cx.scope.addresses.first().map_or_else(|| EVERY_ADDRESS.to_owned(), ToString::to_string),
+    }
 }
 
 /// Chains and where they come from.
@@ -199,14 +229,9 @@ fn passthrough(cx: &Context<'_>, made: &mut Made, port: Option<u32>, mode: PeerM
 
 /// Chains for a port of the workload.
 fn serve(cx: &Context<'_>, made: &mut Made, target: &InboundTarget<'_>, mode: PeerMode) {
-    let bind = match target.ingress {
-        None => EVERY_ADDRESS.to_owned(),
-        Some(ingress) => match ingress.bind.as_deref().filter(|bind| !bind.is_empty()) {
-            Some(bind) => bind.to_owned(),
-            None => cx.scope.addresses.first().map_or_else(|| EVERY_ADDRESS.to_owned(), ToString::to_string),
-        },
-    };
-    let name = names::listener(&bind, target.port);
+    let name = names::listener(&address(cx, target), target.port);
+    // Every connection to a bound listener is to its port.
+    let port = (!target.binds_to_port()).then_some(target.port);
     // TLS of the Sidecar's own takes the place of the mesh's where the policy turned that off.
     let settings = target.ingress.and_then(|ingress| ingress.tls.as_ref()).filter(|_| mode == PeerMode::Disable);
     let own_tls = settings.and_then(|settings| {
@@ -230,7 +255,7 @@ fn serve(cx: &Context<'_>, made: &mut Made, target: &InboundTarget<'_>, mode: Pe
         };
         let mut chain = FilterChain {
             name: name.clone(),
-            filter_chain_match: Some(way.matched(Some(target.port))),
+            filter_chain_match: Some(way.matched(port)),
             filters,
             ..Default::default()
         };

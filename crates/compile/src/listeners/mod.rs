@@ -44,7 +44,7 @@ pub(crate) fn of_sidecar(cx: &Context<'_>, plan: &Plan) -> BTreeMap<Arc<str>, Re
     listeners.extend(http_proxy(cx));
     if cx.is_redirected() {
         listeners.push(virtual_outbound(cx));
-        listeners.push(inbound::compile(cx));
+        listeners.extend(inbound::compile(cx));
     }
     by_name(listeners)
 }
@@ -61,7 +61,7 @@ fn outbound_listener(cx: &Context<'_>, planned: &Outbound) -> Resource<Listener>
     if let Some(table) = &planned.http {
         let mut chain = http_chain(cx, &name, table.name(), planned.protocol, false);
         // A port on which nothing else is spoken needs no detection, unless others may reach it unasked.
-        if cx.is_redirected() || !chains.is_empty() {
+        if (cx.is_redirected() && planned.bind == EVERY_ADDRESS) || !chains.is_empty() {
             chain.filter_chain_match = Some(detected_http());
         }
         chains.push(Chain { message: chain, origins: Vec::new() });

@@ -90,6 +90,10 @@ impl Plan {
                 .and_then(|listener| listener.bind.as_deref())
                 .filter(|bind| !bind.is_empty())
                 .or(binds_to_port.then_some(LOOPBACK));
+            // A socket without a port is for no port of a service.
+            if bind.is_some_and(|bind| bind.starts_with("unix://")) {
+                continue;
+            }
             let declared = listener.and_then(|listener| listener.port.as_ref()).filter(|_| egress.port.is_some());
             let declared = declared.map(|port| {
                 let protocol = port.protocol.as_deref().and_then(Protocol::parse);
@@ -230,13 +234,11 @@ impl Outbound {
         self.is_locked || (self.protocol != protocol && (server_first(self.protocol) || server_first(protocol)))
     }
 
-    /// Adds chains; one that takes the same connections as an older one is left out. True when any was added.
+    /// Adds chains for what older ones leave to them. True when any was added.
     fn add(&mut self, chains: Vec<Chain>) -> bool {
         let before = self.tcp.len();
         for chain in chains {
-            if self.tcp.iter().all(|known| known.matched() != chain.matched()) {
-                self.tcp.push(chain);
-            }
+            self.tcp.extend(chain.besides(&self.tcp));
         }
         self.tcp.len() > before
     }
@@ -291,10 +293,7 @@ impl<'a> Ask<'a, '_> {
                         [] => range.map(str::to_owned).into_iter().collect(),
                         subnets => subnets.to_vec(),
                     };
-                    let chain = chain(cx, &bytes, &attributes.sni_hosts, &subnets, virtual_service, &rule.origin);
-                    if chains.iter().all(|known| known.matched() != chain.matched()) {
-                        chains.push(chain);
-                    }
+                    chains.push(chain(cx, &bytes, &attributes.sni_hosts, &subnets, virtual_service, &rule.origin));
                 }
             }
         }

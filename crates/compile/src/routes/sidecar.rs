@@ -1,7 +1,7 @@
 //! Where does a sidecar send a request? One route configuration for each HTTP port of the services it sees, one for each
 //! service whose address is listened on, and one for the explicit HTTP proxy port that holds them all.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -27,15 +27,15 @@ pub(crate) fn compile(
     memory: &mut Memory,
 ) -> BTreeMap<Arc<str>, Resource<RouteConfiguration>> {
     let mut routes: BTreeMap<Arc<str>, Resource<RouteConfiguration>> = BTreeMap::new();
+    let by_port: Vec<BTreeMap<u32, OnPort<'_>>> = cx.egress.iter().map(OnPort::of_egress).collect();
     for asked in tables {
         let name: Arc<str> = asked.name().into();
         let (egress, port) = match asked {
             Table::Port { egress, port } | Table::Service { egress, port, .. } => (*egress, *port),
         };
-        let Some(egress) = cx.egress.get(egress) else {
+        let Some(on_port) = by_port.get(egress).and_then(|by_port| by_port.get(&port)) else {
             continue;
         };
-        let on_port = OnPort::build(egress, port);
         let key = on_port.key();
         let table = memory.table(&name, key, |memory, spare| {
             let mut drafts = on_port.drafts(cx, memory);
@@ -65,12 +65,8 @@ pub(crate) fn compile(
 fn http_proxy(cx: &Context<'_>, memory: &mut Memory, spare: Option<table::Table>) -> table::Table {
     let mut drafts_of_all = Vec::new();
     for egress in cx.egress.iter().filter(|egress| egress.port.is_none()) {
-        let ports = egress.services.values().flat_map(|service| &service.ports);
-        let mut ports: BTreeSet<u32> =
-            ports.filter(|port| port.protocol.is_routed_as_http()).map(|port| port.number).collect();
-        ports.insert(80);
-        for port in ports {
-            let drafts = OnPort::build(egress, port).drafts(cx, memory);
+        for (port, on_port) in OnPort::of_egress(egress) {
+            let drafts = on_port.drafts(cx, memory);
             drafts_of_all.extend(drafts.into_iter().map(|draft| with_port(draft, port)));
         }
     }
@@ -117,16 +113,45 @@ struct OnPort<'a> {
 }
 
 impl<'a> OnPort<'a> {
-    /// The well-known exception of port 80: there, VirtualServices for hosts of no registry count too.
-    fn build(egress: &Egress<'a>, port: u32) -> OnPort<'a> {
-        let services = Services::on(egress, port);
-        let virtual_services = egress
-            .virtual_services
-            .iter()
-            .map(|virtual_service| &***virtual_service)
-            .filter(|virtual_service| port == 80 || services.any_overlap(virtual_service))
-            .collect();
-        OnPort { port, services, virtual_services }
+    /// Everything that is routed for an egress listener, by port. The well-known exception of port 80: there,
+    /// VirtualServices for hosts of no registry count too, so it is there whether or not a service has it.
+    fn of_egress(egress: &Egress<'a>) -> BTreeMap<u32, OnPort<'a>> {
+        let empty = |port| OnPort { port, services: Services::default(), virtual_services: Vec::new() };
+        let mut by_port: BTreeMap<u32, OnPort<'a>> = BTreeMap::from([(80, empty(80))]);
+        let mut wildcards: Vec<&'a Service> = Vec::new();
+        for service in egress.services.values() {
+            for port in service.ports.iter().filter(|port| port.protocol.is_routed_as_http()) {
+                by_port.entry(port.number).or_insert_with(|| empty(port.number)).services.add(service);
+            }
+            if host::is_wildcard(&service.host) {
+                wildcards.push(service);
+            }
+        }
+        for virtual_service in &egress.virtual_services {
+            let mut ports = BTreeSet::from([80]);
+            for name in &virtual_service.hosts {
+                let mut add = |service: &Service| {
+                    let routed = service.ports.iter().filter(|port| port.protocol.is_routed_as_http());
+                    ports.extend(routed.map(|port| port.number));
+                };
+                if host::is_wildcard(name) {
+                    let overlapping = egress.services.values().filter(|service| host::overlaps(name, &service.host));
+                    overlapping.for_each(|service| add(service));
+                } else {
+                    egress.services.get(&**name).into_iter().for_each(|service| add(service));
+                    wildcards
+                        .iter()
+                        .filter(|service| host::covers(&service.host, name))
+                        .for_each(|service| add(service));
+                }
+            }
+            for port in ports {
+                if let Some(on_port) = by_port.get_mut(&port) {
+                    on_port.virtual_services.push(virtual_service);
+                }
+            }
+        }
+        by_port
     }
 
     /// What may differ between two compilations with the same services.
@@ -139,7 +164,7 @@ impl<'a> OnPort<'a> {
         let port = self.port;
         let most_specific = MostSpecific::build(&self.virtual_services);
         let mut drafts = Vec::new();
-        let mut routed: BTreeSet<&str> = BTreeSet::new();
+        let mut routed: HashSet<&str> = HashSet::with_capacity(self.services.all.len());
         for (index, virtual_service) in self.virtual_services.iter().enumerate() {
             let routes = memory.routes(cx, virtual_service, Listener::Sidecar { port });
             if routes.is_empty() {
@@ -164,7 +189,7 @@ impl<'a> OnPort<'a> {
                 drafts.push(draft(&service.host, memory.domains(service, || domains(cx, service))));
             }
         }
-        for service in self.services.by_host.values().filter(|service| !routed.contains(&*service.host)) {
+        for service in self.services.all.iter().copied().filter(|service| !routed.contains(&*service.host)) {
             drafts.push(Draft {
                 name: names::virtual_host(&service.host, port),
                 domains: memory.domains(service, || domains(cx, service)),
@@ -178,9 +203,11 @@ impl<'a> OnPort<'a> {
 }
 
 /// The services that a port's route configuration knows.
+#[derive(Default)]
 struct Services<'a> {
-    by_host: BTreeMap<&'a str, &'a Service>,
-    wildcards: Vec<&'a str>,
+    by_host: HashMap<&'a str, &'a Service>,
+    /// In the order of their hosts.
+    all: Vec<&'a Service>,
 }
 
 /// The hosts of one VirtualService, apart.
@@ -190,24 +217,10 @@ struct Hosts<'a> {
 }
 
 impl<'a> Services<'a> {
-    fn on(egress: &Egress<'a>, port: u32) -> Services<'a> {
-        let by_host: BTreeMap<&str, &Service> = egress
-            .services_on(port)
-            .filter(|(_, port)| port.protocol.is_routed_as_http())
-            .map(|(service, _)| (&*service.host, &**service))
-            .collect();
-        let wildcards = by_host.keys().copied().filter(|host| host::is_wildcard(host)).collect();
-        Services { by_host, wildcards }
-    }
-
-    fn any_overlap(&self, virtual_service: &VirtualService) -> bool {
-        virtual_service.hosts.iter().any(|host| {
-            if host::is_wildcard(host) {
-                self.by_host.keys().any(|service| host::overlaps(host, service))
-            } else {
-                self.by_host.contains_key(&**host) || self.wildcards.iter().any(|wide| host::covers(wide, host))
-            }
-        })
+    fn add(&mut self, service: &'a Service) {
+        if self.by_host.insert(&service.host, service).is_none() {
+            self.all.push(service);
+        }
     }
 
     /// Which services a VirtualService routes for, and which of its hosts belong to none. A wildcard takes the
@@ -224,7 +237,7 @@ impl<'a> Services<'a> {
             }
             let mut covered = false;
             if host::is_wildcard(host) {
-                for service in self.by_host.values().filter(|service| host::covers(host, &service.host)) {
+                for service in self.all.iter().copied().filter(|service| host::covers(host, &service.host)) {
                     covered = true;
                     if most_specific.of(&service.host) == Some(index) && seen.insert(&*service.host) {
                         hosts.registered.push(service);
@@ -248,6 +261,11 @@ struct MostSpecific<'a> {
 
 impl<'a> MostSpecific<'a> {
     fn build(virtual_services: &[&'a VirtualService]) -> MostSpecific<'a> {
+        let mut hosts = virtual_services.iter().flat_map(|virtual_service| &virtual_service.hosts);
+        if hosts.all(|host| !host::is_wildcard(host)) {
+            // Nobody asks then.
+            return MostSpecific { exact: BTreeMap::new(), wildcards: Vec::new() };
+        }
         let mut by_host: BTreeMap<&str, usize> = BTreeMap::new();
         for (index, virtual_service) in virtual_services.iter().enumerate() {
             for host in &virtual_service.hosts {

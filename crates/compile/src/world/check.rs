@@ -6,14 +6,15 @@ mod telemetry;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use lateen_config::{Destination, HttpRoute, VirtualService};
+use lateen_config::{Destination, HttpRoute, Sidecar, VirtualService};
 use lateen_config::{DestinationRule, LoadBalancerPolicy, LoadBalancerSettings, SimpleLb, TrafficPolicy};
 use lateen_config::{Diagnostic, Object, Spec};
 
+use super::World;
 use super::destination_rules::Client;
+use super::inputs::{Inputs, Section};
 use super::objects::{Objects, Typed};
 use super::services::NETWORK;
-use super::{Inputs, Section, World};
 use crate::host;
 use crate::identity::address;
 use crate::routes::is_claim;
@@ -99,11 +100,14 @@ impl Check<'_> {
         for (object, _) in &inputs.services.objects().services {
             check.service(object);
         }
+        for (object, spec) in &inputs.sidecars.objects().sidecars {
+            check.sidecar(object, spec);
+        }
         for (object, spec) in &inputs.telemetries.objects().telemetries {
             check.telemetry(object, spec);
         }
         // There may be many Pods, of which few say anything.
-        let told = inputs.endpoints.0.iter().filter(|object| telemetry::has_proxy_annotation(object));
+        let told = inputs.endpoints.iter().filter(|object| telemetry::has_proxy_annotation(object));
         for (object, _) in &Objects::build(told).pods {
             check.proxy_annotation(object, "metadata.annotations", &object.metadata.annotations);
         }
@@ -317,6 +321,18 @@ impl Check<'_> {
             let finding = Diagnostic::warning(NOT_COMPILED, "gateways between networks are not compiled yet")
                 .help("workloads of every network are sent to at their own addresses");
             self.push(object, &format!("metadata.labels.{NETWORK}"), finding);
+        }
+    }
+
+    fn sidecar(&mut self, object: &Arc<Object>, spec: &Sidecar) {
+        for (index, listener) in spec.egress.iter().enumerate() {
+            if listener.bind.as_deref().is_some_and(|bind| bind.starts_with("unix://")) {
+                self.not_compiled(
+                    object,
+                    &format!("spec.egress[{index}].bind"),
+                    "a unix domain socket of a Sidecar is",
+                );
+            }
         }
     }
 

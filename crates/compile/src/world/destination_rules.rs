@@ -234,12 +234,12 @@ impl Hosts {
     }
 
     fn lookup(&self, service: &str, client: &Client<'_>) -> Option<&Arc<DestinationRule>> {
-        select(self.most_specific(service)?, client)
+        select(self.most_specific(service)?.iter(), client)
     }
 
     fn lookup_visible(&self, service: &str, client: &Client<'_>) -> Option<&Arc<DestinationRule>> {
-        let rule = self.lookup(service, client)?;
-        rule.visibility.includes(client.namespace).then_some(rule)
+        let rules = self.most_specific(service)?.iter();
+        select(rules.filter(|rule| rule.visibility.includes(client.namespace)), client)
     }
 
     fn most_specific(&self, service: &str) -> Option<&Vec<Arc<DestinationRule>>> {
@@ -254,12 +254,15 @@ impl Hosts {
 }
 
 /// Of the rules for one host: the first whose selector matches the client's workload, else the last without one.
-fn select<'a>(rules: &'a [Arc<DestinationRule>], client: &Client<'_>) -> Option<&'a Arc<DestinationRule>> {
+fn select<'a>(
+    rules: impl DoubleEndedIterator<Item = &'a Arc<DestinationRule>> + Clone,
+    client: &Client<'_>,
+) -> Option<&'a Arc<DestinationRule>> {
     rules
-        .iter()
+        .clone()
         .find(|rule| match (&rule.workload_selector, client.labels) {
             (Some(selector), Some(labels)) => &*rule.namespace == client.namespace && includes(labels, selector),
             _ => false,
         })
-        .or_else(|| rules.iter().rev().find(|rule| rule.workload_selector.is_none()))
+        .or_else(|| rules.rev().find(|rule| rule.workload_selector.is_none()))
 }

@@ -11,6 +11,7 @@ pub mod destination_rules;
 mod endpoints;
 pub mod gateways;
 mod ingress;
+mod inputs;
 mod kubernetes;
 mod objects;
 mod service_entries;
@@ -24,7 +25,7 @@ mod workloads;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lateen_config::{Diagnostic, Object, Position, Spec};
+use lateen_config::{Diagnostic, Object, Position};
 use lateen_xds::Origin;
 
 use self::authentication::{PeerAuthentications, PeerMode, PeerPolicy};
@@ -33,7 +34,7 @@ use self::destination_rules::{Client, DestinationRule, DestinationRules};
 use self::endpoints::Endpoints;
 use self::gateways::Gateway;
 use self::ingress::Generated;
-use self::objects::Objects;
+use self::inputs::{Inputs, Section};
 use self::services::{Endpoint, Service, ServicePort};
 use self::sidecars::{Imports, Sidecar, Sidecars};
 use self::telemetry::{Applicable, Telemetries};
@@ -67,89 +68,6 @@ pub struct World {
     diagnostics: Vec<Diagnostic>,
 }
 
-/// The objects that each section was made of, in the order in which they came.
-#[derive(Clone, Debug, Default)]
-struct Inputs {
-    services: Section,
-    endpoints: Section,
-    ingresses: Section,
-    virtual_services: Section,
-    destination_rules: Section,
-    gateways: Section,
-    sidecars: Section,
-    peer_authentications: Section,
-    envoy_filters: Section,
-    telemetries: Section,
-    others: Section,
-}
-
-/// Objects of which a section is made, in the order in which they came.
-#[derive(Clone, Debug, Default)]
-struct Section(Arc<Vec<Arc<Object>>>);
-
-impl Section {
-    /// The same objects: the very same values in the same order.
-    fn is(&self, other: &Section) -> bool {
-        let (a, b) = (&*self.0, &*other.0);
-        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
-    }
-
-    /// The objects by kind, sorted by age.
-    fn objects(&self) -> Objects<'_> {
-        Objects::build(self.0.iter())
-    }
-}
-
-impl Inputs {
-    fn build(objects: &[Arc<Object>]) -> Inputs {
-        let mut lists: [Vec<Arc<Object>>; 11] = Default::default();
-        for object in objects {
-            let list = match &object.spec {
-                Spec::Service(_) | Spec::ServiceEntry(_) | Spec::Namespace(_) => 0,
-                Spec::Endpoints(_) | Spec::EndpointSlice(_) | Spec::Pod(_) | Spec::Node(_) | Spec::WorkloadEntry(_) => {
-                    1
-                }
-                Spec::VirtualService(_) => 2,
-                Spec::DestinationRule(_) => 3,
-                Spec::Gateway(_) => 4,
-                Spec::Sidecar(_) => 5,
-                Spec::PeerAuthentication(_) => 6,
-                Spec::Ingress(_) | Spec::IngressClass(_) => 7,
-                Spec::EnvoyFilter(_) => 8,
-                Spec::Telemetry(_) => 9,
-                _ => 10,
-            };
-            lists[list].push(object.clone());
-        }
-        let [
-            services,
-            endpoints,
-            virtual_services,
-            destination_rules,
-            gateways,
-            sidecars,
-            peer_authentications,
-            ingresses,
-            envoy_filters,
-            telemetries,
-            others,
-        ] = lists.map(|list| Section(Arc::new(list)));
-        Inputs {
-            services,
-            endpoints,
-            ingresses,
-            virtual_services,
-            destination_rules,
-            gateways,
-            sidecars,
-            peer_authentications,
-            envoy_filters,
-            telemetries,
-            others,
-        }
-    }
-}
-
 impl World {
     /// Resolves and indexes objects. Their order does not matter.
     pub fn build(objects: Vec<Arc<Object>>, mesh: Mesh) -> World {
@@ -169,7 +87,7 @@ impl World {
             _ => Arc::new(mesh),
         };
         let previous = previous.filter(|previous| Arc::ptr_eq(&previous.mesh, &mesh));
-        let inputs = Inputs::build(objects);
+        let inputs = Inputs::build(objects, previous.map(|previous| &previous.inputs));
         let same = |section: fn(&Inputs) -> &Section| {
             previous.filter(|previous| section(&previous.inputs).is(section(&inputs)))
         };

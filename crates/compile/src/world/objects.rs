@@ -8,6 +8,12 @@ use lateen_config::{
     Pod, Service, ServiceEntry, Sidecar, Spec, Telemetry, VirtualService, WorkloadEntry,
 };
 
+/// Oldest first: by creation time, then name, then namespace.
+pub(crate) fn age(object: &Object) -> (Option<i64>, &str, &str) {
+    let metadata = &object.metadata;
+    (metadata.creation_timestamp, &metadata.name, &metadata.namespace)
+}
+
 /// An object with its typed content.
 pub(crate) type Typed<'a, T> = (&'a Arc<Object>, &'a T);
 
@@ -39,13 +45,7 @@ impl<'a> Objects<'a> {
     /// Sorts objects apart.
     pub(crate) fn build(objects: impl IntoIterator<Item = &'a Arc<Object>>) -> Objects<'a> {
         let mut sorted: Vec<&Arc<Object>> = objects.into_iter().collect();
-        sorted.sort_by(|a, b| {
-            let key = |object: &'a Object| {
-                let metadata = &object.metadata;
-                (metadata.creation_timestamp, &*metadata.name, &*metadata.namespace)
-            };
-            key(a).cmp(&key(b))
-        });
+        sorted.sort_by(|a, b| age(a).cmp(&age(b)));
         let mut by_kind = Objects::default();
         for object in sorted {
             match &object.spec {

@@ -1,6 +1,8 @@
 //! What do the tests of this crate share? Worlds from YAML text, and short texts that say what was compiled.
 #![allow(dead_code, clippy::unwrap_used, clippy::print_stderr)]
 
+pub(crate) mod listeners;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::Command;

@@ -92,6 +92,7 @@ pub(crate) async fn forward<'v>(
     let mut retried_late = false;
     loop {
         info.attempts += 1;
+        info.upstream_local = None;
         attempt_headers(cx, scratch, info, routed, route, &deadlines, retried_late);
         if info.attempts == 1 && !route.mirrors.is_empty() && cx.upgraded.is_none() {
             body.copy_to(mirror::start(cx, route, &scratch.request, body.framing(), timeouts.all));
@@ -145,6 +146,7 @@ pub(crate) async fn forward<'v>(
             Err(failed) => failed,
         };
         counters.retry_or_shadow_abandoned.add(std::mem::take(&mut body.given_up));
+        info.bytes_received = body.received;
         if cluster.cluster.config.outlier_detection.is_some()
             && let Some(reported) = reported(&outcome, up.is_some(), &scratch.request, &scratch.response)
         {
@@ -152,7 +154,6 @@ pub(crate) async fn forward<'v>(
         }
         // The retry that this attempt was, if it was one, is over.
         drop(retry_permit.take());
-        info.bytes_received = body.received;
         let wants_retry = match &outcome {
             Attempt::Response(_) => retries.wants_response(&scratch.response, SystemTime::now()),
             Attempt::Reset(reset) if reset.kind == ResetKind::Overflow => false,

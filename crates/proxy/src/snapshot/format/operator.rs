@@ -36,6 +36,7 @@ pub(super) enum Operator {
     GrpcStatus(GrpcStyle),
     ServerName {
         host: HostUse,
+        source: HostSource,
     },
     Span {
         from: TimePoint,
@@ -69,6 +70,8 @@ pub(super) enum Fact {
     UniqueId,
     AccessLogType,
     LocalReplyBody,
+    UpstreamProtocol,
+    UpstreamHostsAttempted,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +105,17 @@ pub(super) enum HostUse {
     First,
 }
 
+/// Which host `REQUESTED_SERVER_NAME` takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HostSource {
+    /// The one before a rewrite, and only if there was one.
+    Original,
+    /// The one that the upstream sees.
+    Current,
+    /// The one that the client sent.
+    OriginalOrCurrent,
+}
+
 /// The moments that durations are measured between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TimePoint {
@@ -121,8 +135,7 @@ pub(super) enum Unit {
 }
 
 /// Operators about things that no stream of this proxy has yet; they are known, and their value is missing.
-const WITHOUT_SOURCE: [&str; 61] = [
-    "UPSTREAM_PROTOCOL",
+const WITHOUT_SOURCE: [&str; 59] = [
     "ROUNDTRIP_DURATION",
     "UPSTREAM_WIRE_BYTES_SENT",
     "UPSTREAM_WIRE_BYTES_RECEIVED",
@@ -145,7 +158,6 @@ const WITHOUT_SOURCE: [&str; 61] = [
     "DOWNSTREAM_DETECTED_CLOSE_TYPE",
     "VIRTUAL_CLUSTER_NAME",
     "UPSTREAM_CONNECTION_ID",
-    "UPSTREAM_HOSTS_ATTEMPTED",
     "DOWNSTREAM_LOCAL_IP_SAN",
     "DOWNSTREAM_PEER_IP_SAN",
     "DOWNSTREAM_LOCAL_DNS_SAN",
@@ -381,6 +393,8 @@ fn fact(name: &str) -> Option<Operator> {
             "RESPONSE_TRAILERS_BYTES" => Fact::ResponseTrailersBytes,
             "RESPONSE_HEADERS_BYTES" => Fact::ResponseHeadersBytes,
             "BYTES_RECEIVED" => Fact::BytesReceived,
+            "UPSTREAM_PROTOCOL" => Fact::UpstreamProtocol,
+            "UPSTREAM_HOSTS_ATTEMPTED" => Fact::UpstreamHostsAttempted,
             "BYTES_SENT" => Fact::BytesSent,
             "PROTOCOL" => Fact::Protocol,
             "RESPONSE_CODE" => Fact::ResponseCode,
@@ -467,10 +481,13 @@ fn server_name(argument: &str) -> Result<Operator, String> {
         "HOST_FIRST" => HostUse::First,
         _ => return Err("the first argument is SNI_ONLY, SNI_FIRST or HOST_FIRST".into()),
     };
-    match source {
-        "" | "ORIG" | "HOST" | "ORIG_OR_HOST" => Ok(Operator::ServerName { host }),
-        _ => Err("the second argument is ORIG, HOST or ORIG_OR_HOST".into()),
-    }
+    let source = match source {
+        "ORIG" => HostSource::Original,
+        "HOST" => HostSource::Current,
+        "" | "ORIG_OR_HOST" => HostSource::OriginalOrCurrent,
+        _ => return Err("the second argument is ORIG, HOST or ORIG_OR_HOST".into()),
+    };
+    Ok(Operator::ServerName { host, source })
 }
 
 fn span(argument: &str) -> Result<Operator, String> {

@@ -104,7 +104,42 @@ fn facts_of_the_stream_are_told() {
     assert_eq!(log("%BYTES_RECEIVED% %BYTES_SENT% %UPSTREAM_REQUEST_ATTEMPT_COUNT% %CONNECTION_ID%"), "5 223 1 7");
     assert_eq!(log("%UPSTREAM_CLUSTER% %UPSTREAM_CLUSTER_RAW% %ACCESS_LOG_TYPE%"), "b1 b1 DownstreamEnd");
     assert_eq!(log("%REQUESTED_SERVER_NAME% %REQUESTED_SERVER_NAME(HOST_FIRST)%"), "- a.com");
+    assert_eq!(log("%REQUESTED_SERVER_NAME(SNI_FIRST:ORIG)% %REQUESTED_SERVER_NAME(SNI_FIRST:HOST)%"), "- a.com");
+    assert_eq!(log("%UPSTREAM_PROTOCOL% %UPSTREAM_HOSTS_ATTEMPTED%"), "HTTP/1.1 10.0.0.3:8080");
     assert_eq!(log("%LOCAL_REPLY_BODY%%CUSTOM_FLAGS%|%RESPONSE_TRAILERS_BYTES%"), "|0");
+}
+
+#[test]
+fn a_server_name_may_be_the_host_before_its_rewrite() {
+    let connection = connection();
+    let stream = stream(&connection);
+    let request = request("/", &[("x-envoy-original-host", "before.com")]);
+    let name = |source: &str| {
+        let format = Format::parse(&format!("%REQUESTED_SERVER_NAME(HOST_FIRST{source})%")).unwrap();
+        let mut out = Vec::new();
+        let cx = FormatContext { request: &request, response: None, stream: &stream, local_reply: b"" };
+        format.render(&cx, Empty::Dash, &mut out);
+        String::from_utf8(out).unwrap()
+    };
+    assert_eq!(
+        [name(""), name(":ORIG_OR_HOST"), name(":ORIG"), name(":HOST")],
+        ["before.com", "before.com", "before.com", "a.com"]
+    );
+}
+
+#[test]
+fn an_attempt_without_a_connection_has_neither_protocol_nor_host() {
+    let connection = connection();
+    let mut stream = ended(&connection);
+    stream.upstream_local = None;
+    let (request, mut out) = (requested(), Vec::new());
+    let cx = FormatContext { request: &request, response: None, stream: &stream, local_reply: b"" };
+    Format::parse("%UPSTREAM_PROTOCOL%%UPSTREAM_HOSTS_ATTEMPTED% %UPSTREAM_HOST%").unwrap().render(
+        &cx,
+        Empty::Dash,
+        &mut out,
+    );
+    assert_eq!(out, b"-- 10.0.0.3:8080");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use super::FormatContext;
-use super::operator::{AddressPart, Fact, GrpcStyle, HostUse, Operator, PathSource, TimePoint, Unit};
+use super::operator::{AddressPart, Fact, GrpcStyle, HostSource, HostUse, Operator, PathSource, TimePoint, Unit};
 use crate::http::head::{Head, HeaderName, Known};
 use crate::http::reply::is_grpc;
 use crate::http::stream_info::Flag;
@@ -57,7 +57,7 @@ impl Operator {
             Self::GrpcStatus(style) => {
                 is_grpc(cx.request) && cx.response.is_some_and(|response| style.render(response, out))
             }
-            Self::ServerName { host } => render_server_name(cx, *host, out),
+            Self::ServerName { host, source } => render_server_name(cx, *host, *source, out),
             Self::Span { from, to, unit } => render_span(cx, (*from, *to), *unit, out),
             Self::Fact(fact) => fact.render(cx, out),
             Self::Constant(value) => put(out, value.as_deref().map(str::as_bytes)),
@@ -89,6 +89,11 @@ impl Fact {
             Self::UniqueId => {
                 put_unique_id(out);
                 true
+            }
+            // Both are about the last attempt, if it got as far as a connection.
+            Self::UpstreamProtocol => put(out, stream.upstream_local.map(|_| &b"HTTP/1.1"[..])),
+            Self::UpstreamHostsAttempted => {
+                put_text(out, stream.upstream_host.as_deref().filter(|_| stream.upstream_local.is_some()), false)
             }
             Self::LocalReplyBody => {
                 out.extend_from_slice(cx.local_reply);
@@ -197,9 +202,15 @@ fn header<'a>(head: &'a Head, name: &HeaderName, alternative: Option<&HeaderName
     head.value(name).or_else(|| head.value(alternative?))
 }
 
-fn render_server_name(cx: &FormatContext<'_>, host: HostUse, out: &mut Vec<u8>) -> bool {
+fn render_server_name(cx: &FormatContext<'_>, host: HostUse, source: HostSource, out: &mut Vec<u8>) -> bool {
     let server_name = cx.stream.downstream.server_name.as_deref().map(str::as_bytes);
-    let authority = cx.request.authority().filter(|authority| !authority.is_empty());
+    let original = cx.request.get(Known::XEnvoyOriginalHost);
+    let authority = match source {
+        HostSource::Original => original,
+        HostSource::Current => cx.request.authority(),
+        HostSource::OriginalOrCurrent => original.or(cx.request.authority()),
+    };
+    let authority = authority.filter(|authority| !authority.is_empty());
     let name = match host {
         HostUse::Never => server_name,
         HostUse::Last => server_name.or(authority),
