@@ -162,6 +162,13 @@ impl<'a> Context<'a> {
         self.scope.interception == Interception::None
     }
 
+    /// The port on which it is an HTTP proxy: its own, else the mesh's. Where clients address the proxy, that is up to
+    /// whoever starts it.
+    pub(crate) fn http_proxy_port(&self) -> Option<u16> {
+        let of_mesh = || self.world.mesh().http_proxy_port.filter(|_| self.is_redirected());
+        self.scope.http_proxy_port.or_else(of_mesh)
+    }
+
     /// True when the data plane speaks to a port whatever its client spoke.
     pub(crate) fn follows_client_protocol(&self, protocol: Protocol) -> bool {
         self.scope.role == Role::Sidecar && protocol == Protocol::Auto

@@ -177,7 +177,7 @@ fn own_ports(cx: &Context<'_>) -> Vec<u32> {
     let mesh = cx.world.mesh();
     let mut ports = OWN_PORTS.to_vec();
     ports.extend([mesh.outbound_port, mesh.inbound_port].map(u32::from));
-    ports.extend(cx.scope.http_proxy_port.map(u32::from));
+    ports.extend(cx.http_proxy_port().map(u32::from));
     ports
 }
 

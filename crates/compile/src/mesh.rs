@@ -63,6 +63,8 @@ pub struct Mesh {
     pub outbound_port: u16,
     /// Port of `virtualInbound`.
     pub inbound_port: u16,
+    /// Port on which redirected sidecars are an HTTP proxy too (`proxyHttpPort`).
+    pub http_proxy_port: Option<u16>,
     /// Whether requests to a workload are sent on to the loopback address (`inboundTrafficPolicy: LOCALHOST`) rather
     /// than to the address that they were sent to.
     pub inbound_to_loopback: bool,
@@ -208,6 +210,7 @@ impl Mesh {
             },
             outbound_port: u16::try_from(config.proxy_listen_port).unwrap_or(DEFAULT_OUTBOUND_PORT),
             inbound_port: u16::try_from(config.proxy_inbound_listen_port).unwrap_or(DEFAULT_INBOUND_PORT),
+            http_proxy_port: u16::try_from(config.proxy_http_port).ok().filter(|port| *port != 0),
             inbound_to_loopback: config.inbound_traffic_policy.mode == InboundTrafficPolicyMode::Localhost,
             auto_mtls: config.enable_auto_mtls,
             trust_domains: std::iter::once(&config.trust_domain)

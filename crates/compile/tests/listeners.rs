@@ -344,6 +344,20 @@ fn the_http_proxy_port_is_bound_and_takes_absolute_urls() {
     assert_eq!(manager.http_protocol_options.unwrap().allow_absolute_url, Some(true));
 }
 
+#[test]
+fn the_mesh_may_make_every_redirected_sidecar_an_http_proxy() {
+    let mesh = Mesh { http_proxy_port: Some(15002), ..Mesh::default() };
+    let world = world_with(&[service("a", 80), service("b", 9080)].concat(), mesh);
+    let set = compile(&world, &redirected_scope(&[]));
+    assert_eq!(chains(&set, "127.0.0.1_15002"), ["* -> routes http_proxy"]);
+    assert_eq!(
+        virtual_hosts(&set, "http_proxy"),
+        ["a.default.svc.cluster.local:80", "b.default.svc.cluster.local:9080", "allow_any"]
+    );
+    let set = compile(&world, &sidecar_scope("default", &[]));
+    assert!(!set.listeners.contains_key("127.0.0.1_15002"), "that is for whoever starts it to say");
+}
+
 // Egress listeners of a Sidecar object.
 
 #[test]

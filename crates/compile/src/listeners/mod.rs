@@ -97,7 +97,7 @@ fn outbound_listener(cx: &Context<'_>, planned: &Outbound) -> Resource<Listener>
 
 /// Accepts what `HTTP_PROXY` clients send: absolute URLs, routed by host and port.
 fn http_proxy(cx: &Context<'_>) -> Option<Resource<Listener>> {
-    let port = u32::from(cx.scope.http_proxy_port?);
+    let port = u32::from(cx.http_proxy_port()?);
     let name = names::listener(LOOPBACK, port);
     let mut message = Listener {
         filter_chains: vec![http_chain(cx, &name, names::HTTP_PROXY_ROUTES.to_owned(), Protocol::Http, true)],

@@ -52,7 +52,7 @@ pub(crate) fn compile(
         });
         routes.insert(name, table);
     }
-    if cx.scope.http_proxy_port.is_some() {
+    if cx.http_proxy_port().is_some() {
         let name: Arc<str> = names::HTTP_PROXY_ROUTES.into();
         let all = cx.egress.iter().flat_map(|egress| &egress.virtual_services);
         let key = all.map(|virtual_service| address(&***virtual_service)).collect();
