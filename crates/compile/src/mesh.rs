@@ -49,6 +49,8 @@ pub struct Mesh {
     pub tcp_keepalive: Option<TcpKeepalive>,
     /// Retries of rules that say nothing about them; Istio's built-in policy when absent.
     pub default_http_retry_policy: Option<HttpRetry>,
+    /// Retries of requests to workloads: number, conditions and back-off; Istio's built-in policy when absent.
+    pub default_inbound_http_retry_policy: Option<HttpRetry>,
     /// Connection pool and outlier detection of hosts whose rules have no such block.
     pub default_traffic_policy: Option<TrafficPolicy>,
     /// How often names of DNS clusters are resolved again when their records name no time to live.
@@ -90,6 +92,8 @@ pub struct Mesh {
     pub default_virtual_service_export_to: Vec<String>,
     /// Visibility of DestinationRules that name none.
     pub default_destination_rule_export_to: Vec<String>,
+    /// Settings that are given and have no effect here, by their names.
+    pub not_carried_out: Vec<&'static str>,
 }
 
 /// What happens to requests for hosts that no Service, ServiceEntry or VirtualService names.
@@ -198,6 +202,7 @@ impl Mesh {
             connect_timeout: config.connect_timeout,
             tcp_keepalive: config.tcp_keepalive.clone(),
             default_http_retry_policy: config.default_http_retry_policy.clone(),
+            default_inbound_http_retry_policy: config.default_inbound_http_retry_policy.clone(),
             default_traffic_policy: config.default_traffic_policy.clone(),
             dns_refresh_rate: config.dns_refresh_rate,
             protocol_detection_timeout: config.protocol_detection_timeout,
@@ -227,6 +232,7 @@ impl Mesh {
             default_service_export_to: config.default_service_export_to.clone(),
             default_virtual_service_export_to: config.default_virtual_service_export_to.clone(),
             default_destination_rule_export_to: config.default_destination_rule_export_to.clone(),
+            not_carried_out: not_carried_out(config),
         }
     }
 
@@ -251,6 +257,15 @@ impl Mesh {
     pub(crate) fn provider(&self, name: &str) -> Option<&ExtensionProvider> {
         self.providers.iter().find(|provider| provider.name.eq_ignore_ascii_case(name))
     }
+}
+
+fn not_carried_out(config: &MeshConfig) -> Vec<&'static str> {
+    let settings = [
+        ("inboundClusterStatName", !config.inbound_cluster_stat_name.is_empty()),
+        ("outboundClusterStatName", !config.outbound_cluster_stat_name.is_empty()),
+        ("serviceEntryVisibility", config.service_entry_visibility.is_some()),
+    ];
+    settings.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name).collect()
 }
 
 /// Name of the provider that writes a file in the format of the mesh.

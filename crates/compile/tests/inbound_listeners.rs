@@ -4,7 +4,8 @@
 
 mod mesh;
 
-use lateen_compile::{Capability, Scope, compile};
+use lateen_compile::{Capability, Mesh, Scope, compile};
+use lateen_config::SourceFile;
 use lateen_xds::XdsSet;
 use lateen_xds::envoy::config::listener::v3::FilterChain;
 use lateen_xds::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
@@ -305,6 +306,30 @@ fn a_grpc_client_retries_by_itself() {
         let route = forwarding(&routes.virtual_hosts[0].routes[0]);
         assert_eq!(route.retry_policy.is_some(), retries, "{name}");
     }
+}
+
+#[test]
+fn the_mesh_may_say_which_requests_to_workloads_are_sent_again() {
+    let retries = |policy: &str| {
+        let file = SourceFile::new("mesh.yaml", format!("defaultInboundHttpRetryPolicy: {{{policy}}}"));
+        let mesh = Mesh::from_config(&lateen_config::parse_mesh(&file).0.unwrap());
+        let set = compile(&world_with(&web("{name: http, port: 8080}"), mesh), &redirected_scope(&[("app", "web")]));
+        let manager = connection_manager(messages(&set, 8080)[0]).unwrap();
+        let Some(RouteSpecifier::RouteConfig(routes)) = manager.route_specifier else { panic!("routes of its own") };
+        let route = &routes.virtual_hosts[0].routes[0];
+        forwarding(route).retry_policy.as_ref().map(|policy| json::render(policy).unwrap())
+    };
+    assert_eq!(retries("attempts: 0"), None);
+    assert_eq!(retries("attempts: 3"), Some(json!({"retry_on": "reset-before-request", "num_retries": 3})));
+    assert_eq!(
+        retries("attempts: 1, retryOn: 'connect-failure,503', backoff: 50ms, perTryTimeout: 2s"),
+        Some(json!({
+            "retry_on": "connect-failure,retriable-status-codes",
+            "retriable_status_codes": [503],
+            "num_retries": 1,
+            "retry_back_off": {"base_interval": "0.050s"},
+        }))
+    );
 }
 
 #[test]

@@ -421,18 +421,18 @@ fn an_egress_listener_binds_the_address_that_it_names() {
 }
 
 #[test]
-fn a_unix_domain_socket_for_requests_that_leave_is_told_to_be_missing() {
+fn egress_listeners_that_are_not_compiled_are_named() {
     let yaml = [
         service("a", 9000),
         sidecar_object(
-            "egress: [{port: {number: 0, name: http, protocol: HTTP}, bind: \"unix:///run/a.sock\", hosts: [\"*/*\"]}]",
+            "egress: [{port: {number: 0, name: http, protocol: HTTP}, bind: \"unix:///run/a.sock\", hosts: [\"*/*\"]}, {port: {number: 3128, name: proxy, protocol: HTTP_PROXY}, hosts: [\"*/*\"]}]",
         ),
     ]
     .concat();
     let world = world(&yaml);
     assert!(port_listeners(&compile(&world, &redirected_scope(&[]))).is_empty());
     let found: Vec<_> = world.diagnostics().iter().map(|finding| (finding.code, finding.path.as_str())).collect();
-    assert_eq!(found, [("LTN0101", "spec.egress[0].bind")]);
+    assert_eq!(found, [("LTN0101", "spec.egress[0].bind"), ("LTN0101", "spec.egress[1].port.protocol")]);
 }
 
 #[test]

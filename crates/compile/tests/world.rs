@@ -140,6 +140,24 @@ spec: {ports: [{name: tls, port: 15443}]}
 }
 
 #[test]
+fn settings_of_the_mesh_without_effect_are_named() {
+    let file = lateen_config::SourceFile::new(
+        "mesh.yaml",
+        "{inboundClusterStatName: in, outboundClusterStatName: '%SERVICE%', defaultHttpRetryPolicy: {attempts: 1}}",
+    );
+    let mesh = lateen_compile::Mesh::from_config(&lateen_config::parse_mesh(&file).0.unwrap());
+    let world = world_with(&service("a", 80), mesh);
+    let messages: Vec<&str> = world.diagnostics().iter().map(|finding| finding.message.as_str()).collect();
+    assert_eq!(
+        messages,
+        [
+            "`inboundClusterStatName` of the mesh is not carried out",
+            "`outboundClusterStatName` of the mesh is not carried out"
+        ]
+    );
+}
+
+#[test]
 fn delegates_and_destinations_of_connections_have_to_exist() {
     let yaml = "\
 apiVersion: networking.istio.io/v1

@@ -9,7 +9,7 @@ use lateen_xds::envoy::config::listener::v3::{
     FilterChain, FilterChainMatch, Listener, ListenerFilter, ListenerFilterChainMatchPredicate,
 };
 use lateen_xds::envoy::config::route::v3::{
-    Decorator, Route, RouteAction, RouteConfiguration, VirtualHost, route, route_action,
+    Decorator, RetryPolicy, Route, RouteAction, RouteConfiguration, VirtualHost, route, route_action,
 };
 use lateen_xds::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
 use lateen_xds::envoy::extensions::filters::listener::original_src::v3::OriginalSrc;
@@ -210,7 +210,8 @@ impl Way {
 fn passthrough(cx: &Context<'_>, made: &mut Made, port: Option<u32>, mode: PeerMode) {
     for way in ways(Class::Detected, mode) {
         let filters = if way.is_http {
-            let routes = route_configuration(names::INBOUND_PASSTHROUGH_CLUSTER, 0, ":0/*".to_owned(), true);
+            let retries = routes::inbound_retries(cx.world.mesh());
+            let routes = route_configuration(names::INBOUND_PASSTHROUGH_CLUSTER, 0, ":0/*".to_owned(), retries);
             let prefix = names::stat_name(names::INBOUND_PASSTHROUGH_CLUSTER);
             http_filters(cx, prefix, routes, Protocol::Auto)
         } else {
@@ -246,7 +247,8 @@ fn serve(cx: &Context<'_>, made: &mut Made, target: &InboundTarget<'_>, mode: Pe
     for way in ways {
         let filters = if way.is_http {
             let operation = format!("{}:{}/*", target.host, target.service_port);
-            let retries = target.protocol != Protocol::Grpc && target.protocol != Protocol::GrpcWeb;
+            let is_grpc = matches!(target.protocol, Protocol::Grpc | Protocol::GrpcWeb);
+            let retries = routes::inbound_retries(cx.world.mesh()).filter(|_| !is_grpc);
             let routes = route_configuration(&cluster, target.service_port, operation, retries);
             let prefix = names::inbound_stat_prefix(&names::listener(EVERY_ADDRESS, target.port));
             http_filters(cx, prefix, routes, target.protocol)
@@ -319,9 +321,13 @@ fn byte_filters(
     filters
 }
 
-/// All requests go to the workload. `retries`: those that it refused before it read them are sent again; a gRPC client
-/// decides that by itself.
-fn route_configuration(cluster: &str, service_port: u32, operation: String, retries: bool) -> RouteConfiguration {
+/// All requests go to the workload, again where the proxy may retry them: a gRPC client decides that by itself.
+fn route_configuration(
+    cluster: &str,
+    service_port: u32,
+    operation: String,
+    retries: Option<RetryPolicy>,
+) -> RouteConfiguration {
     let action = RouteAction {
         cluster_specifier: Some(route_action::ClusterSpecifier::Cluster(cluster.to_owned())),
         timeout: Some(message::duration(std::time::Duration::ZERO)),
@@ -330,7 +336,7 @@ fn route_configuration(cluster: &str, service_port: u32, operation: String, retr
             grpc_timeout_header_max: Some(message::duration(std::time::Duration::ZERO)),
             ..Default::default()
         }),
-        retry_policy: retries.then(routes::inbound_retries),
+        retry_policy: retries,
         ..Default::default()
     };
     RouteConfiguration {

@@ -1,6 +1,8 @@
 //! When is a request tried again? The rule's `retries`, else those of the mesh, else Istio's built-in policy. The one
 //! that is found holds whole: nothing is inherited field by field.
 
+use std::time::Duration;
+
 use lateen_config::HttpRetry;
 use lateen_xds::envoy::config::route::v3::{RetryPolicy, retry_policy};
 use lateen_xds::envoy::extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate;
@@ -35,10 +37,7 @@ pub(crate) fn compile(mesh: &Mesh, retries: Option<&HttpRetry>, hashed: bool) ->
     let avoid_previous_hosts = retries.retry_ignore_previous_hosts.unwrap_or(!hashed);
     let mut policy = policy(attempts, conditions, codes, avoid_previous_hosts);
     policy.per_try_timeout = retries.per_try_timeout.map(message::duration);
-    policy.retry_back_off = retries.backoff.map(|backoff| retry_policy::RetryBackOff {
-        base_interval: Some(message::duration(backoff)),
-        ..Default::default()
-    });
+    policy.retry_back_off = retries.backoff.map(back_off);
     if retries.retry_remote_localities == Some(true) {
         policy.retry_priority = Some(retry_policy::RetryPriority {
             name: "envoy.retry_priorities.previous_priorities".to_owned(),
@@ -50,13 +49,26 @@ pub(crate) fn compile(mesh: &Mesh, retries: Option<&HttpRetry>, hashed: bool) ->
     Some(policy)
 }
 
-/// The policy of requests that come to a workload: those that it refused before it read them.
-pub(crate) fn inbound() -> RetryPolicy {
-    RetryPolicy {
-        retry_on: "reset-before-request".to_owned(),
-        num_retries: Some(DEFAULT_ATTEMPTS),
+/// The policy of requests that come to a workload: the mesh's, else for those that it refused before it read them.
+pub(crate) fn inbound(mesh: &Mesh) -> Option<RetryPolicy> {
+    let retries = mesh.default_inbound_http_retry_policy.as_ref();
+    let attempts = retries.map_or(DEFAULT_ATTEMPTS, |retries| u32::try_from(retries.attempts).unwrap_or(0));
+    let conditions = retries.and_then(|retries| retries.retry_on.as_deref()).filter(|text| !text.is_empty());
+    let (retry_on, retriable_status_codes) = parse_retry_on(conditions.unwrap_or(REFUSED_UNREAD));
+    (attempts > 0).then(|| RetryPolicy {
+        retry_on,
+        num_retries: Some(attempts),
+        retriable_status_codes,
+        retry_back_off: retries.and_then(|retries| retries.backoff).map(back_off),
         ..Default::default()
-    }
+    })
+}
+
+/// The condition under which requests to a workload are sent again.
+const REFUSED_UNREAD: &str = "reset-before-request";
+
+fn back_off(base: Duration) -> retry_policy::RetryBackOff {
+    retry_policy::RetryBackOff { base_interval: Some(message::duration(base)), ..Default::default() }
 }
 
 /// Splits `retryOn` into Envoy's conditions and status codes: `5xx,503` is the condition `5xx` and the code 503,

@@ -47,6 +47,9 @@ impl Findings {
     pub(crate) fn collect(world: &World, previous: Option<&World>) -> (Findings, Vec<Diagnostic>) {
         let gateways = world.gateways.iter().map(|gateway| gateway.full_name()).collect();
         let mut check = Check { world, gateways, findings: Vec::new() };
+        for setting in &world.mesh.not_carried_out {
+            check.mesh_setting(setting);
+        }
         check.mesh_telemetry();
         let mut found = std::mem::take(&mut check.findings);
         let inputs = &world.inputs;
@@ -332,6 +335,11 @@ impl Check<'_> {
                     &format!("spec.egress[{index}].bind"),
                     "a unix domain socket of a Sidecar is",
                 );
+            }
+            let protocol = listener.port.as_ref().and_then(|port| port.protocol.as_deref());
+            if protocol.is_some_and(|protocol| protocol.eq_ignore_ascii_case("HTTP_PROXY")) {
+                let path = format!("spec.egress[{index}].port.protocol");
+                self.not_compiled(object, &path, "an HTTP proxy for the services of all ports is");
             }
         }
     }

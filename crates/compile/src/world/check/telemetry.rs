@@ -247,7 +247,7 @@ impl Check<'_> {
         findings
     }
 
-    fn mesh_setting(&mut self, path: &str) {
+    pub(super) fn mesh_setting(&mut self, path: &str) {
         self.findings.push(Diagnostic::warning(NOT_COMPILED, format!("`{path}` of the mesh is not carried out")));
     }
 }
