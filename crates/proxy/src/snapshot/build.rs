@@ -137,6 +137,9 @@ impl Builder {
                 found.extend(limitation::of_routes(&built.value));
             }
         }
+        for resource in set.listeners.values() {
+            found.extend(limitation::of_listener(&resource.message, resource.origin(Part::Whole)));
+        }
         for resource in set.clusters.values() {
             // The last origin is the object that was laid over the others, which is the one that asks.
             let origin = resource.origins_of(Part::Whole).last();

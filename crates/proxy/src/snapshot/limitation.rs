@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use lateen_xds::Origin;
 use lateen_xds::envoy::config::cluster::v3 as cluster_v3;
+use lateen_xds::envoy::config::listener::v3 as listener_v3;
+use lateen_xds::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use lateen_xds::{Origin, any};
 
 use super::filter;
 use super::route::{Action, ClusterSpecifier, HostRewrite, PerFilterConfigs, Route, RouteConfig};
@@ -79,6 +81,28 @@ fn unsupported(configs: &PerFilterConfigs) -> impl Iterator<Item = &str> {
 
 fn settings_of(name: &str) -> String {
     format!("the settings of filter `{name}` are not carried out yet")
+}
+
+/// The limitations that the connection managers of a listener meet.
+pub(super) fn of_listener(message: &listener_v3::Listener, origin: Option<&Origin>) -> BTreeSet<Limitation> {
+    let chains = message.filter_chains.iter().chain(&message.default_filter_chain);
+    let managers = chains.flat_map(|chain| &chain.filters).filter_map(|filter| match &filter.config_type {
+        Some(listener_v3::filter::ConfigType::TypedConfig(any)) => any::unpack::<HttpConnectionManager>(any).ok(),
+        _ => None,
+    });
+    let resource = ("listener", Arc::from(message.name.as_str()));
+    let mut found = BTreeSet::new();
+    for manager in managers {
+        let keys = manager.http_protocol_options.as_ref().and_then(|options| options.header_key_format.as_ref());
+        let asked = [
+            (manager.tracing.is_some(), "tracing is not carried out yet: no spans are sent"),
+            (keys.is_some(), "another spelling of header names is not carried out yet: they stay as they came"),
+        ];
+        for (_, text) in asked.into_iter().filter(|(asked, _)| *asked) {
+            found.insert(Limitation { text: text.to_owned(), resource: resource.clone(), origin: origin.cloned() });
+        }
+    }
+    found
 }
 
 /// The limitations that a cluster meets.
