@@ -91,7 +91,7 @@ pub(crate) fn build(cx: &Context<'_>, frame: Frame<'_>, drafts: &[Draft], spare:
     let others = frame.catch_all.draft();
     let counts_attempts = !hcm::is_disabled(cx.world.mesh().proxy_headers.attempt_count.as_ref());
     let mut origins: Vec<(Part, Origin)> = frame.origins.into_iter().map(|origin| (Part::Whole, origin)).collect();
-    let slots = match spare.and_then(|spare| spare.reuse(drafts)) {
+    let slots = match spare.and_then(|spare| spare.reuse(drafts, counts_attempts)) {
         Some(slots) => slots,
         None => unique(drafts, others.as_ref()),
     };
@@ -108,29 +108,19 @@ pub(crate) fn build(cx: &Context<'_>, frame: Frame<'_>, drafts: &[Draft], spare:
                 origins.push((Part::Route { virtual_host: index, route }, compiled.origin.clone()));
             }
         }
-        let (virtual_host, source) = match slot.content {
-            Content::Known(virtual_host, source)
-                if Arc::ptr_eq(&source.routes, &draft.routes)
-                    && source.require_tls == draft.require_tls
-                    && virtual_host.include_request_attempt_count == counts_attempts =>
-            {
-                (virtual_host, source)
-            }
-            Content::Known(VirtualHost { domains, .. }, _) | Content::New(domains) => {
-                let virtual_host = VirtualHost {
-                    name: draft.name.to_string(),
-                    domains,
-                    routes: draft.routes.iter().map(|compiled| compiled.route.clone()).collect(),
-                    require_tls: if draft.require_tls { TlsRequirementType::All } else { TlsRequirementType::None }
-                        .into(),
-                    include_request_attempt_count: counts_attempts,
-                    ..Default::default()
-                };
-                let version = Version::of(&virtual_host);
-                let (routes, require_tls) = (draft.routes.clone(), draft.require_tls);
-                (virtual_host, Source { draft: slot.draft, routes, require_tls, version })
-            }
-        };
+        let (virtual_host, source) = slot.known.unwrap_or_else(|| {
+            let virtual_host = VirtualHost {
+                name: draft.name.to_string(),
+                domains: slot.domains,
+                routes: draft.routes.iter().map(|compiled| compiled.route.clone()).collect(),
+                require_tls: if draft.require_tls { TlsRequirementType::All } else { TlsRequirementType::None }.into(),
+                include_request_attempt_count: counts_attempts,
+                ..Default::default()
+            };
+            let version = Version::of(&virtual_host);
+            let (routes, require_tls) = (draft.routes.clone(), draft.require_tls);
+            (virtual_host, Source { draft: slot.draft, routes, require_tls, version })
+        });
         virtual_hosts.push(virtual_host);
         sources.push(source);
     }
@@ -152,20 +142,15 @@ pub(crate) fn build(cx: &Context<'_>, frame: Frame<'_>, drafts: &[Draft], spare:
 struct Slot {
     /// Place of its draft; `None` for the one for all other hosts.
     draft: Option<usize>,
-    content: Content,
-}
-
-/// What there is already of a virtual host.
-enum Content {
     /// Its form in an older table, with the right name and domains.
-    Known(VirtualHost, Source),
+    known: Option<(VirtualHost, Source)>,
     /// Its domains.
-    New(Vec<String>),
+    domains: Vec<String>,
 }
 
 impl Table {
     /// The virtual hosts, if nobody else holds them, and if drafts with the same names and domains made them.
-    fn reuse(self, drafts: &[Draft]) -> Option<Vec<Slot>> {
+    fn reuse(self, drafts: &[Draft], counts_attempts: bool) -> Option<Vec<Slot>> {
         let same = |((name, domains), draft): (&(Arc<str>, Arc<Vec<String>>), &Draft)| {
             Arc::ptr_eq(name, &draft.name) && Arc::ptr_eq(domains, &draft.domains)
         };
@@ -174,7 +159,19 @@ impl Table {
         }
         let message = Arc::try_unwrap(self.resource.message).ok()?;
         let hosts = message.virtual_hosts.into_iter().zip(self.sources);
-        Some(hosts.map(|(host, source)| Slot { draft: source.draft, content: Content::Known(host, source) }).collect())
+        let slot = |(mut host, source): (VirtualHost, Source)| {
+            let is_right = source.draft.and_then(|draft| drafts.get(draft)).is_some_and(|draft| {
+                Arc::ptr_eq(&source.routes, &draft.routes)
+                    && source.require_tls == draft.require_tls
+                    && host.include_request_attempt_count == counts_attempts
+            });
+            if is_right {
+                Slot { draft: source.draft, known: Some((host, source)), domains: Vec::new() }
+            } else {
+                Slot { draft: source.draft, known: None, domains: std::mem::take(&mut host.domains) }
+            }
+        };
+        Some(hosts.map(slot).collect())
     }
 }
 
@@ -191,13 +188,13 @@ fn unique(drafts: &[Draft], others: Option<&Draft>) -> Vec<Slot> {
         let own = draft.domains.iter().filter(|domain| domains_taken.insert(lower(domain)));
         let domains: Vec<String> = own.cloned().collect();
         if !domains.is_empty() {
-            kept.push((draft, Slot { draft: Some(index), content: Content::New(domains) }));
+            kept.push((draft, Slot { draft: Some(index), known: None, domains }));
         }
     }
     kept.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
     let mut slots: Vec<Slot> = kept.into_iter().map(|(_, slot)| slot).collect();
     if !domains_taken.contains("*") {
-        slots.extend(others.map(|draft| Slot { draft: None, content: Content::New(draft.domains.to_vec()) }));
+        slots.extend(others.map(|draft| Slot { draft: None, known: None, domains: draft.domains.to_vec() }));
     }
     slots
 }
