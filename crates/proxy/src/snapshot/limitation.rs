@@ -6,6 +6,7 @@ use std::sync::Arc;
 use lateen_xds::envoy::config::cluster::v3 as cluster_v3;
 use lateen_xds::envoy::config::listener::v3 as listener_v3;
 use lateen_xds::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use lateen_xds::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use lateen_xds::{Origin, any};
 
 use super::filter;
@@ -109,7 +110,17 @@ pub(super) fn of_listener(message: &listener_v3::Listener, origin: Option<&Origi
 pub(super) fn of_cluster(message: &cluster_v3::Cluster, origin: Option<&Origin>) -> BTreeSet<Limitation> {
     let encrypted =
         message.transport_socket.as_ref().is_some_and(|socket| socket.name != "envoy.transport_sockets.raw_buffer");
+    let options = message.typed_extension_protocol_options.values();
+    let matches_errors = options
+        .filter_map(|options| any::unpack::<HttpProtocolOptions>(options).ok())
+        .any(|options| options.outlier_detection.is_some());
+    let policy = message.load_assignment.as_ref().and_then(|assignment| assignment.policy.as_ref());
+    let weighs_health = policy.is_some_and(|policy| policy.weighted_priority_health);
+    let drops = policy.is_some_and(|policy| !policy.drop_overloads.is_empty());
     let asked = [
+        (matches_errors, "statuses that outlier detection takes for errors are not told apart yet: 5xx are errors"),
+        (weighs_health, "the health of priorities is not weighted yet"),
+        (drops, "dropping a share of requests is not carried out yet"),
         (encrypted, "TLS to endpoints is not carried out yet; plain bytes are sent"),
         (message.preconnect_policy.is_some(), "connecting ahead of requests is not carried out yet"),
     ];
