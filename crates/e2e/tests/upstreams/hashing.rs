@@ -215,7 +215,7 @@ async fn requests_with_one_key_overflow_to_the_same_hosts_when_their_load_is_bou
             let mut asked = tokio::task::JoinSet::new();
             for place in 0..9 {
                 let side = side.clone();
-                let request = format!("GET h/{name}/?delay=900ms + x-key: {key}");
+                let request = format!("GET h/{name}/?delay=2s + x-key: {key}");
                 asked.spawn(async move { (place, side.ask(&[request]).await.remove(0).backend) });
                 tokio::time::sleep(Duration::from_millis(60)).await;
             }
