@@ -2,28 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use lateen_config::{MeshTls, ServerTlsSettings, TlsProtocol};
+use lateen_config::{CIPHER_SUITES, MeshTls, ServerTlsSettings, TlsProtocol};
 use lateen_xds::envoy::extensions::transport_sockets::tls::v3::TlsParameters;
 use lateen_xds::envoy::extensions::transport_sockets::tls::v3::tls_parameters::TlsProtocol as Version;
-
-/// Ciphers that Istio knows. Others are left out: Envoy would refuse the whole resource.
-const CIPHERS: [&str; 15] = [
-    "ECDHE-ECDSA-AES128-GCM-SHA256",
-    "ECDHE-RSA-AES128-GCM-SHA256",
-    "ECDHE-ECDSA-AES256-GCM-SHA384",
-    "ECDHE-RSA-AES256-GCM-SHA384",
-    "ECDHE-ECDSA-CHACHA20-POLY1305",
-    "ECDHE-RSA-CHACHA20-POLY1305",
-    "ECDHE-ECDSA-AES128-SHA",
-    "ECDHE-RSA-AES128-SHA",
-    "ECDHE-ECDSA-AES256-SHA",
-    "ECDHE-RSA-AES256-SHA",
-    "AES128-GCM-SHA256",
-    "AES256-GCM-SHA384",
-    "AES128-SHA",
-    "AES256-SHA",
-    "DES-CBC3-SHA",
-];
 
 /// Ciphers of connections between workloads of the mesh.
 const MESH_CIPHERS: [&str; 6] = [
@@ -102,7 +83,7 @@ fn known(ciphers: &[String]) -> Vec<String> {
     let mut seen = BTreeSet::new();
     ciphers
         .iter()
-        .filter(|cipher| CIPHERS.contains(&cipher.as_str()) && seen.insert(cipher.as_str()))
+        .filter(|cipher| CIPHER_SUITES.contains(&cipher.as_str()) && seen.insert(cipher.as_str()))
         .cloned()
         .collect()
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{At, Rules, values};
-use crate::istio::gateway::{ServerTlsMode, ServerTlsSettings, TlsProtocol};
+use crate::istio::gateway::{CIPHER_SUITES, ServerTlsMode, ServerTlsSettings, TlsProtocol};
 
 pub(super) fn check(rules: &mut Rules<'_>, at: At<'_>, tls: &ServerTlsSettings) {
     versions(rules, at, tls);
@@ -124,22 +124,5 @@ fn versions(rules: &mut Rules<'_>, at: At<'_>, tls: &ServerTlsSettings) {
 }
 
 fn is_cipher(cipher: &str) -> bool {
-    const CIPHERS: [&str; 15] = [
-        "ECDHE-ECDSA-AES128-GCM-SHA256",
-        "ECDHE-RSA-AES128-GCM-SHA256",
-        "ECDHE-ECDSA-AES256-GCM-SHA384",
-        "ECDHE-RSA-AES256-GCM-SHA384",
-        "ECDHE-ECDSA-CHACHA20-POLY1305",
-        "ECDHE-RSA-CHACHA20-POLY1305",
-        "ECDHE-ECDSA-AES128-SHA",
-        "ECDHE-RSA-AES128-SHA",
-        "ECDHE-ECDSA-AES256-SHA",
-        "ECDHE-RSA-AES256-SHA",
-        "AES128-GCM-SHA256",
-        "AES256-GCM-SHA384",
-        "AES128-SHA",
-        "AES256-SHA",
-        "DES-CBC3-SHA",
-    ];
-    cipher.is_empty() || cipher == "ALL" || cipher.starts_with(['+', '-', '!', '@']) || CIPHERS.contains(&cipher)
+    cipher.is_empty() || cipher == "ALL" || cipher.starts_with(['+', '-', '!', '@']) || CIPHER_SUITES.contains(&cipher)
 }
