@@ -170,12 +170,15 @@ impl<'a> Decoder<'a> {
 
     /// Reports that a value is of another type than the field.
     pub(crate) fn wrong_type(&mut self, node: &Node, expected: &str) {
+        let help = self.way_out(node, expected);
+        self.report_wrong_type(node, expected, help);
+    }
+
+    fn report_wrong_type(&mut self, node: &Node, expected: &str, help: Option<String>) {
         let message = format!("`{}` must be {expected}", self.path);
         let mut diagnostic = Diagnostic::error(code::WRONG_TYPE, message)
             .label(format!("expected {expected}, found {}", describe(node)));
-        if let Some(help) = self.way_out(node, expected) {
-            diagnostic = diagnostic.help(help);
-        }
+        diagnostic.help = help;
         self.report(node.at, node.length, diagnostic);
     }
 
@@ -195,7 +198,7 @@ impl<'a> Decoder<'a> {
         oneofs: &[&[Field]],
     ) -> Option<Fields<'n>> {
         let Value::Map(entries) = &node.value else {
-            self.wrong_type(node, "a mapping");
+            self.no_message(node, own, oneofs);
             return None;
         };
         let mut fields = Fields {
@@ -289,14 +292,26 @@ impl<'a> Decoder<'a> {
         self.within(&written, |cx| cx.report(owner.at, owner.length, diagnostic));
     }
 
+    /// A value where a mapping with fields has to be.
+    fn no_message(&mut self, node: &Node, own: &[Field], oneofs: &[&[Field]]) {
+        let names = known_fields(own, oneofs);
+        let is_scalar = !matches!(node.value, Value::Seq(_) | Value::Map(_));
+        match self.written(node) {
+            Some(text) if is_scalar && !names.is_empty() => {
+                let help = format!("give the field that `{text}` is for: {}", quoted(&names));
+                self.report_wrong_type(node, "a mapping", Some(help));
+            }
+            _ => self.wrong_type(node, "a mapping"),
+        }
+    }
+
     fn unknown_field(&mut self, entry: &Entry, type_name: &str, own: &[Field], oneofs: &[&[Field]]) {
         if self.unknown_fields == UnknownFields::Ignore {
             return;
         }
-        let names: Vec<String> = own.iter().chain(oneofs.iter().copied().flatten()).map(Field::written).collect();
-        let names: Vec<String> = names.into_iter().filter(|name| !OBSOLETE.contains(&name.as_str())).collect();
+        let names = known_fields(own, oneofs);
         let message = format!("unknown field `{}`", joined(&self.path, &entry.key));
-        let known = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let known = quoted(&names);
         let help = match closest(&entry.key, names.iter().map(String::as_str)) {
             Some(name) => format!("did you mean `{name}`? The fields are {known}"),
             None if names.is_empty() => "it has no fields: remove this one".to_owned(),
@@ -333,12 +348,28 @@ impl<'a> Decoder<'a> {
                 Some(format!("remove the quotes: {text}"))
             }
             Value::Map(_) if expected.contains("list") => Some("begin each item with `- `".to_owned()),
+            Value::Bool(_) | Value::Int(_) | Value::Unsigned(_) | Value::Float(_) | Value::String(_)
+                if expected.contains("list") =>
+            {
+                let text = self.written(node).filter(|text| !text.starts_with(['|', '>']))?;
+                Some(format!("put it in a list: [{text}]"))
+            }
             Value::Seq(_) if expected.contains("mapping") => {
                 Some("remove the `- `: there is only one of it".to_owned())
             }
             _ => None,
         }
     }
+}
+
+/// The fields that can be given, as they are written.
+fn known_fields(own: &[Field], oneofs: &[&[Field]]) -> Vec<String> {
+    let names = own.iter().chain(oneofs.iter().copied().flatten()).map(Field::written);
+    names.filter(|name| !OBSOLETE.contains(&name.as_str())).collect()
+}
+
+fn quoted(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// `path.key`, with the key in brackets where it holds dots.

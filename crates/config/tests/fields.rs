@@ -74,6 +74,9 @@ http:
         let at = |d: &&lateen_config::Diagnostic| d.location.as_ref().is_some_and(|at| at.line == line);
         parsed.diagnostics.iter().filter(at).filter_map(|d| d.help.as_deref()).collect::<Vec<_>>()
     };
+    assert_eq!(help(5), ["put it in a list: [a]"]);
+    assert_eq!(help(12), ["give the field that `GET` is for: `exact`, `prefix`, `regex`"]);
+    assert_eq!(help(17), ["give the field that `80` is for: `number`"]);
     assert_eq!(help(11), ["remove the quotes: 80"]);
     assert_eq!(help(13), ["put it in quotes: \"1\"", "put it in quotes: \"yes\""]);
     assert_eq!(help(14), ["give a unit: 5s"]);
