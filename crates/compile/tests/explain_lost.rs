@@ -237,3 +237,34 @@ fn what_a_sidecar_object_does_not_import_is_named() {
         ["v: Sidecar default/few does not import it", "shop: Sidecar default/few does not import it"]
     );
 }
+
+#[test]
+fn a_service_that_selects_nothing_says_what_would_be_its_endpoints() {
+    let yaml = "apiVersion: v1\nkind: Service\nmetadata: {name: bare, namespace: default}\nspec: {clusterIP: 10.0.0.9, selector: {app: bare}, ports: [{port: 80, name: http}]}\n";
+    assert_eq!(
+        from_sidecar(yaml, "bare", "/").policies.notes,
+        [
+            "cluster `outbound|80||bare.default.svc.cluster.local` has no endpoint: 503 (flag UH)",
+            "Service default/bare selects app=bare, and no Pod, EndpointSlice or WorkloadEntry in the files is an endpoint of it; a Deployment has no addresses"
+        ]
+    );
+}
+
+#[test]
+fn a_redirect_of_a_gateway_has_its_server_as_the_reason() {
+    let yaml = "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: front, namespace: default}\nspec:\n  servers:\n  - {port: {number: 81, name: open, protocol: HTTP}, hosts: ['*.shop.test']}\n  - {port: {number: 80, name: plain, protocol: HTTP}, hosts: ['*.shop.test'], tls: {httpsRedirect: true}}\n---\n".to_owned()
+        + &virtual_service("v", "hosts: [a.shop.test], gateways: [front], http: [{directResponse: {status: 200}}]");
+    let call = Call { authority: "a.shop.test".into(), ..Call::default() };
+    let explanation = ask(&yaml, &Scope::gateway("default"), &call);
+    let origin = explanation.origin.as_ref().unwrap();
+    assert_eq!((&*origin.kind, &*origin.name, &*origin.rule), ("Gateway", "front", "servers[1]"));
+}
+
+#[test]
+fn an_object_with_several_chains_is_not_passed_over_when_one_is_chosen() {
+    let yaml = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: nets, namespace: default}\nspec:\n  hosts: [nets.test]\n  addresses: [10.1.0.0/16, 10.2.0.0/16]\n  ports: [{number: 5000, name: tcp, protocol: TCP}]\n  resolution: NONE\n";
+    let call = Call { protocol: CallProtocol::Tcp, address: "10.2.3.4".parse().ok(), port: 5000, ..Call::default() };
+    let explanation = ask(yaml, &sidecar("default"), &call);
+    assert_eq!(explanation.clusters[0].name, "outbound|5000||nets.test");
+    assert_eq!(tried(&explanation), Vec::<String>::new());
+}

@@ -56,7 +56,11 @@ pub(crate) fn select<'a>(
             .map(|(index, chain)| Candidate { chain, origin: listener.origin(Part::FilterChain(index)) }),
     );
     race.run(call, connection);
-    let Race { left, tried: lost } = race;
+    let Race { left, tried: mut lost } = race;
+    // An object with several chains is not passed over while one of them is chosen.
+    let chosen = left.iter().filter_map(|candidate| candidate.origin).collect::<Vec<_>>();
+    lost.retain(|tried| !tried.origin.as_ref().is_some_and(|origin| chosen.contains(&origin)));
+    lost.dedup();
     tried.extend(lost.into_iter().take(MAX_LOST));
     match left.as_slice() {
         [] => match &listener.message.default_filter_chain {

@@ -19,7 +19,7 @@ use crate::host;
 use crate::names;
 use crate::scope::{Role, Scope};
 use crate::world::World;
-use crate::world::gateways::Gateway;
+use crate::world::gateways::{Gateway, Server};
 use crate::world::services::{Registry, Service};
 
 /// Most lost rules that are spoken of.
@@ -32,6 +32,9 @@ pub(crate) fn add(set: &XdsSet, world: &World, scope: &Scope, call: &Call, expla
         return;
     }
     let search = Search::new(set, world, scope, call, explanation);
+    if let Some(server) = search.redirecting_server(explanation) {
+        explanation.origin = Some((*server.origin).clone());
+    }
     let mut lost = Vec::new();
     search.virtual_services(&mut lost);
     match scope.role {
@@ -137,6 +140,20 @@ impl<'a> Search<'a> {
             };
             lost.push(Tried { origin: Some((*service.origin).clone()), reason });
         }
+    }
+
+    /// The server of a Gateway that sends plaintext to HTTPS, whatever the routes say.
+    fn redirecting_server(&self, explanation: &Explanation) -> Option<&'a Server> {
+        let refused = explanation.error.as_ref().map(|refusal| refusal.kind);
+        if self.scope.role != Role::Gateway || refused != Some(RefusalKind::TlsRedirect) {
+            return None;
+        }
+        let gateways = self.world.gateways().iter().filter(|gateway| self.unselected(gateway).is_none());
+        gateways.flat_map(|gateway| &gateway.servers).find(|server| {
+            server.number == u32::from(self.call.port)
+                && server.redirects_to_https()
+                && self.names.iter().any(|name| server.hosts.iter().any(|served| host::covers(&served.host, name)))
+        })
     }
 
     /// Gateways that do not serve the port or the host.

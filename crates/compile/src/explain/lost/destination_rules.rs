@@ -64,7 +64,7 @@ impl Search<'_> {
             return Some(format!("{object} has port {}, not {}", ports.join(", "), parts.port));
         }
         if parts.subset.is_empty() {
-            return None;
+            return nothing_behind(service);
         }
         let client = Client { namespace, labels: self.scope.labels.as_ref() };
         let Some(rule) = self.world.destination_rule(service, &client) else {
@@ -78,6 +78,11 @@ impl Search<'_> {
                 subsets => format!("{object} has no subset `{}`, but `{}`", parts.subset, subsets.join("`, `")),
             });
         };
+        if self.world.endpoints(service, service.port(parts.port)?).is_empty()
+            && let Some(reason) = nothing_behind(service)
+        {
+            return Some(reason);
+        }
         let labels: Vec<String> = subset.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         Some(format!("no endpoint carries the labels of subset `{}`: {}", parts.subset, labels.join(", ")))
     }
@@ -115,4 +120,17 @@ impl Search<'_> {
             _ => "another DestinationRule of its namespace names the host more exactly".to_owned(),
         }
     }
+}
+
+/// Why a service has no endpoints at all, if it chooses them by labels.
+fn nothing_behind(service: &Service) -> Option<String> {
+    let labels: Vec<String> = service.selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let object = format!("{} {}/{}", service.origin.kind, service.namespace, service.name);
+    (!labels.is_empty()).then(|| {
+        format!(
+            "{object} selects {}, and no Pod, EndpointSlice or WorkloadEntry in the files is an endpoint of it; \
+             a Deployment has no addresses",
+            labels.join(", ")
+        )
+    })
 }
