@@ -1,7 +1,7 @@
 //! Which configuration files are there, and have they changed?
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -90,9 +90,28 @@ impl Files {
             let message = format!("{} bytes; the limit is {MAX_FILE_BYTES}", metadata.len());
             return Err(unreadable(path, io::Error::new(io::ErrorKind::FileTooLarge, message)));
         }
-        let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, error))?;
+        let file = std::fs::File::open(path).map_err(|error| unreadable(path, error))?;
+        // Pipes and devices do not tell their length beforehand.
+        let mut bytes = Vec::new();
+        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| unreadable(path, error))?;
+        if bytes.len() as u64 > MAX_FILE_BYTES {
+            let message = format!("more than {MAX_FILE_BYTES} bytes");
+            return Err(unreadable(path, io::Error::new(io::ErrorKind::FileTooLarge, message)));
+        }
+        let text = String::from_utf8(bytes).map_err(|error| unreadable(path, not_utf8(error.as_bytes())))?;
         Ok(SourceFile::new(path.to_string_lossy(), text))
     }
+}
+
+fn not_utf8(bytes: &[u8]) -> io::Error {
+    let what = match bytes {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "it is UTF-16".to_owned(),
+        _ => {
+            let sound = bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+            format!("line {} is not UTF-8", sound.matches('\n').count() + 1)
+        }
+    };
+    io::Error::new(io::ErrorKind::InvalidData, format!("{what}; save it as UTF-8"))
 }
 
 fn unreadable(path: &Path, error: io::Error) -> Unreadable {
@@ -123,7 +142,10 @@ fn enter(folder: &Path, stamps: &mut Stamps, depth: usize) -> Result<(), Unreada
         let Ok(metadata) = std::fs::metadata(&path) else { continue };
         if metadata.is_dir() {
             enter(&path, stamps, depth + 1)?;
-        } else if path.extension().is_some_and(|extension| EXTENSIONS.iter().any(|known| extension == *known)) {
+        } else if metadata.is_file()
+            && path.extension().is_some_and(|extension| EXTENSIONS.iter().any(|known| extension == *known))
+        {
+            // Sockets and pipes are passed over: nothing says that they ever end.
             stamps.insert(path, stamp(&metadata));
         }
     }
@@ -156,6 +178,35 @@ mod tests {
     fn a_named_path_that_does_not_exist_is_an_error_that_names_it() {
         let error = Files::new(vec!["/nowhere/at/all.yaml".into()]).stamps().unwrap_err();
         assert!(error.to_string().starts_with("cannot read /nowhere/at/all.yaml: "), "{error}");
+    }
+
+    #[test]
+    fn text_in_another_encoding_is_named_with_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.yaml");
+        let complaint = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            Files::read(&path).unwrap_err().error.to_string()
+        };
+        assert_eq!(complaint(b"a: 1\nb: \xe4\n"), "line 2 is not UTF-8; save it as UTF-8");
+        assert_eq!(complaint(b"\xff\xfea\0:\0"), "it is UTF-16; save it as UTF-8");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_never_ends_is_refused_at_the_limit() {
+        let error = Files::read(Path::new("/dev/zero")).unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot read /dev/zero: more than {MAX_FILE_BYTES} bytes"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_socket_in_a_folder_is_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("a.yaml")).unwrap();
+        std::fs::write(folder.path().join("b.yaml"), "x: 1").unwrap();
+        let stamps = Files::new(vec![folder.path().to_owned()]).stamps().unwrap();
+        assert_eq!(stamps.into_keys().collect::<Vec<_>>(), [folder.path().join("b.yaml")]);
     }
 
     #[test]
