@@ -171,6 +171,7 @@ fn questions_that_cannot_be_asked_are_refused() {
         (&["-f", "shop", "http://:80/"], "it has no host"),
         (&["-f", "shop", "GET", "http://a:b/"], "`b` is no port"),
         (&["-f", "shop", "http://a/", "GET"], "is no method"),
+        (&["-f", "shop", "GET"], "`GET` is a method; the URL is missing"),
         (&["-f", "shop", "http://a/", "-H", "nothing"], "expected NAME: VALUE"),
     ] {
         let output = explain(folder.path(), arguments);
@@ -178,6 +179,15 @@ fn questions_that_cannot_be_asked_are_refused() {
         assert!(complaint(&output).contains(part), "{arguments:?}: {}", complaint(&output));
         assert_eq!(text(&output), "");
     }
+}
+
+#[test]
+fn method_and_url_can_be_one_word() {
+    let folder = shop(ROUTES);
+    let together = explain(folder.path(), &["-f", "shop", "HEAD http://shop.example/"]);
+    let apart = explain(folder.path(), &["-f", "shop", "HEAD", "http://shop.example/"]);
+    assert!(text(&apart).starts_with("HEAD http://shop.example/\n"), "{}", text(&apart));
+    assert_eq!(text(&together), text(&apart));
 }
 
 #[test]

@@ -249,3 +249,12 @@ fn the_page_of_the_guide_shows_what_is_printed() {
     let shown: Value = serde_json::from_str(&block("json")).unwrap();
     assert!(entries.contains(&shown), "{entries:#?}");
 }
+
+#[test]
+fn a_folder_without_files_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("notes.txt"), GOOD).unwrap();
+    let output = validate(&["-f", folder.path().to_str().unwrap()], "");
+    assert_eq!(text(&output.stdout), "0 objects in 0 files: valid\n");
+    assert!(text(&output.stderr).contains("there is no file to read"), "{}", text(&output.stderr));
+}

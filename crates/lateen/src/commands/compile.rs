@@ -17,6 +17,7 @@ use super::local_scope;
 use crate::arguments::{
     BuildArgument, CompileArguments, InterceptionArgument, OutputArgument, RoleArgument, Switchable,
 };
+use crate::commands::note_no_files;
 use crate::report;
 
 /// Compiles and prints. Exit code 1 when the files have errors; what could be compiled is printed all the same.
@@ -25,6 +26,9 @@ pub(crate) fn run(arguments: CompileArguments) -> anyhow::Result<ExitCode> {
     let mut sources = Vec::new();
     for path in files.stamps()?.keys() {
         sources.push(Files::read(path)?);
+    }
+    if sources.is_empty() {
+        note_no_files();
     }
     let namespace = &arguments.sources.namespace;
     let options = ParseOptions { default_namespace: namespace.as_str().into() };

@@ -14,6 +14,7 @@ use lateen_control::Files;
 
 use self::question::{Question, Target, Workload};
 use crate::arguments::{DirectionArgument, ExplainArguments, FormArgument, RoleArgument};
+use crate::commands::note_no_files;
 use crate::report;
 
 /// Explains and prints. Files with errors are explained as far as they can be read.
@@ -56,6 +57,9 @@ fn read(arguments: &ExplainArguments) -> anyhow::Result<(World, Vec<Arc<SourceFi
     let mut sources = Vec::new();
     for path in Files::new(arguments.sources.files.clone()).stamps()?.keys() {
         sources.push(Files::read(path)?);
+    }
+    if sources.is_empty() {
+        note_no_files();
     }
     let options = ParseOptions { default_namespace: arguments.sources.namespace.as_str().into() };
     let parsed = lateen_config::load_with(&sources, &options);

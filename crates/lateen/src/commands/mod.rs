@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use lateen_compile::{Capability, Listen, LocalScope, PortMapping, Scope};
 
 use crate::arguments::{Arguments, Binding, Command};
+use crate::report;
 
 /// Runs the command.
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
@@ -21,6 +22,11 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Validate(arguments) => validate::run(&arguments),
         Command::Explain(arguments) => explain::run(arguments),
     }
+}
+
+/// Says that the folders that the user named hold nothing to read: it is hardly what was meant.
+fn note_no_files() {
+    report::attention("there is no file to read: folders are searched for names that end in .yaml, .yml or .json");
 }
 
 /// Where the listeners of a gateway and of a sidecar bind.

@@ -18,6 +18,7 @@ use lateen_control::Files;
 use serde_json::{Value, json};
 
 use crate::arguments::{FormArgument, ValidateArguments};
+use crate::commands::note_no_files;
 use crate::report::{self, many};
 
 /// What the user writes for standard input, and how it is called in messages.
@@ -42,6 +43,9 @@ pub(crate) fn run(arguments: &ValidateArguments) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(USAGE));
         }
     };
+    if sources.is_empty() {
+        note_no_files();
+    }
     let options = ParseOptions { default_namespace: arguments.namespace.as_str().into() };
     let documents = sources.iter().flat_map(|source| parse_documents(source, &options));
     let mut verdicts: Vec<Verdict> = documents.flat_map(judge).collect();

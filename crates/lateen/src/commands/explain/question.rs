@@ -11,6 +11,9 @@ use lateen_compile::{Role, Scope, World, host};
 
 use crate::arguments::{ExplainArguments, ProtocolArgument, TlsArgument};
 
+/// Methods that are known as such where a URL is expected. Others can be asked for as well.
+const METHODS: [&str; 9] = ["CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"];
+
 /// A question that makes sense.
 #[derive(Clone, Debug)]
 pub(crate) struct Question {
@@ -52,7 +55,12 @@ impl Question {
     /// A URL that is none, or a connection without a port.
     pub(crate) fn parse(arguments: &ExplainArguments) -> anyhow::Result<Self> {
         let (method, url) = match arguments.request.as_slice() {
-            [url] => ("GET", url.as_str()),
+            [method] if METHODS.contains(&method.as_str()) => bail!("`{method}` is a method; the URL is missing"),
+            // In one word, as it is written in a log.
+            [request] => match request.split_once(' ') {
+                Some((method, url)) if METHODS.contains(&method) => (method, url.trim_start()),
+                _ => ("GET", request.as_str()),
+            },
             [method, url] => (method.as_str(), url.as_str()),
             _ => bail!("expected a method and a URL"),
         };
@@ -190,8 +198,8 @@ fn split_port(authority: &str) -> anyhow::Result<(&str, Option<u16>)> {
             None => (authority, None),
         },
     };
-    let port = port.map(|port| port.parse().with_context(|| format!("`{port}` is no port"))).transpose()?;
-    Ok((host, port))
+    let port = port.map(|port| port.parse::<u16>().ok().with_context(|| format!("`{port}` is no port")));
+    Ok((host, port.transpose()?))
 }
 
 /// Whether a gateway is the likelier one to be asked: some Gateway serves the port and names the host, and a mere `*`
@@ -292,6 +300,7 @@ mod tests {
         assert_eq!(error("a"), "it has no port");
         assert_eq!(error("/x"), "it has no host");
         assert_eq!(error("a:b"), "`b` is no port");
+        assert_eq!(format!("{:#}", Target::parse("a:99999", None, None, None).unwrap_err()), "`99999` is no port");
         assert_eq!(error("[::1"), "a bracket is not closed");
     }
 }
