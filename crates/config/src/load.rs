@@ -14,6 +14,9 @@ use crate::object::{Object, Opaque, Source, Spec};
 use crate::position::{Location, Position, SourceFile};
 use crate::yaml::{self, Document};
 
+/// The group of the Gateway API, which shares some of its names with Istio.
+const GATEWAY_API: &str = "gateway.networking.k8s.io";
+
 /// How text is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseOptions {
@@ -306,8 +309,17 @@ impl<'a> Reader<'a> {
                 (place, message, help)
             }
         };
-        let help = help.unwrap_or_else(|| "the object is passed over".to_owned());
-        let diagnostic = Diagnostic::warning(code::UNKNOWN_KIND, message).label("passed over").help(help);
+        // What belongs to others says nothing about traffic; whoever keeps all of a cluster's objects in one folder
+        // need not hear of each of them.
+        let is_ours = group.ends_with("istio.io") || group == GATEWAY_API;
+        let severity = if help.is_some() || is_ours { Severity::Warning } else { Severity::Info };
+        let help = help.unwrap_or_else(|| match group {
+            GATEWAY_API => {
+                "the Gateway API is not carried out; write a Gateway and routes of networking.istio.io".into()
+            }
+            _ => "the object is passed over".to_owned(),
+        });
+        let diagnostic = Diagnostic::new(code::UNKNOWN_KIND, severity, message).label("passed over").help(help);
         self.report(root.get(at).unwrap_or(root), diagnostic);
         None
     }

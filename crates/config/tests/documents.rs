@@ -191,6 +191,24 @@ fn an_unknown_kind_is_a_warning_alone() {
 }
 
 #[test]
+fn kinds_of_others_are_an_info_unless_one_of_ours_was_meant() {
+    let severity = |api_version: &str, kind: &str| {
+        load(&format!("apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: a}}\n")).diagnostics[0].severity
+    };
+    for (api_version, kind) in [("policy/v1", "PodDisruptionBudget"), ("cert-manager.io/v1", "Certificate")] {
+        assert_eq!(severity(api_version, kind), Severity::Info, "{kind}");
+    }
+    for (api_version, kind) in [
+        ("networking.istio.io/v1", "Rollout"),
+        ("networking.isto.io/v1", "VirtualService"),
+        ("apps/v1", "Deploymnet"),
+        ("gateway.networking.k8s.io/v1", "TLSRoute"),
+    ] {
+        assert_eq!(severity(api_version, kind), Severity::Warning, "{kind}");
+    }
+}
+
+#[test]
 fn a_patch_is_recognised_by_the_name_of_its_file() {
     let text = "spec:\n  http: []\n";
     let patch = lateen_config::parse(&SourceFile::new("shift.patch.yaml", text));

@@ -258,3 +258,11 @@ fn a_folder_without_files_is_said() {
     assert_eq!(text(&output.stdout), "0 objects in 0 files: valid\n");
     assert!(text(&output.stderr).contains("there is no file to read"), "{}", text(&output.stderr));
 }
+
+#[test]
+fn infos_are_shown_and_not_counted_as_warnings() {
+    let foreign = "apiVersion: policy/v1\nkind: PodDisruptionBudget\nmetadata: {name: a}\n";
+    let output = validate(&["-f", "-"], foreign);
+    assert_eq!(text(&output.stdout), "1 object in 1 file: valid\n");
+    assert!(text(&output.stderr).starts_with("info[LTN0011]"), "{}", text(&output.stderr));
+}

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use lateen_compile::Protocol;
 use lateen_config::{
-    Diagnostic, Location, Object, ParseOptions, ParsedDocument, Position, Service, SourceFile, Spec, Subject, code,
-    drop_duplicates, mesh_of_config_map, parse_documents,
+    Diagnostic, Location, Object, ParseOptions, ParsedDocument, Position, Service, Severity, SourceFile, Spec, Subject,
+    code, drop_duplicates, mesh_of_config_map, parse_documents,
 };
 use lateen_control::Files;
 use serde_json::{Value, json};
@@ -208,7 +208,7 @@ fn print_text(verdicts: &[Verdict], sources: &[Arc<SourceFile>]) -> anyhow::Resu
     report::all_diagnostics(&diagnostics, |path| sources.iter().find(|source| *source.path == *path).cloned());
     let objects = verdicts.iter().filter(|verdict| verdict.subject.is_some()).count();
     let errors = diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
-    let warnings = diagnostics.len() - errors;
+    let warnings = diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Warning).count();
     let result = match (errors, warnings) {
         (0, 0) => "valid".to_owned(),
         (0, warnings) => format!("valid, {}", many(warnings, "warning")),
