@@ -143,7 +143,7 @@ async fn a_client_that_leaves_while_it_waits_leaves_the_line() {
 
 #[tokio::test]
 async fn a_refused_connection_fails_everybody_who_waits_for_it() {
-    let dead = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let (_held, dead) = dead_port();
     let running = Running::start(set_of(json!({"cluster": "a"}), json!({}), &[dead])).await;
     assert_eq!(statuses(&running, &["/x"; 6]).await, [503; 6]);
     assert_eq!(running.stat("a", "upstream_rq_pending_failure_eject").await, 6);

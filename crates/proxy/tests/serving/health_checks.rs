@@ -98,7 +98,7 @@ async fn a_tcp_check_is_a_connection_or_what_comes_over_it() {
     let connects = set_of(json!({"cluster": "a"}), checking(json!({"tcp_health_check": {}})), &[address]);
     let running = Running::start(connects).await;
     await_status(&running, 200).await;
-    let dead = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let (_held, dead) = dead_port();
     let refused = set_of(json!({"cluster": "a"}), checking(json!({"tcp_health_check": {}})), &[dead]);
     running.proxy.apply(refused).await;
     await_status(&running, 503).await;
@@ -129,7 +129,7 @@ async fn hosts_that_are_no_longer_checked_are_no_longer_failed() {
 async fn a_good_check_lets_an_ejected_host_in_again() {
     let health = Arc::new(AtomicU16::new(200));
     let (address, _) = checked_backend(health).await;
-    let dead = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let (_held, dead) = dead_port();
     let mut settings = checking(http());
     settings["outlier_detection"] = json!({"consecutive_5xx": 1, "base_ejection_time": "300s",
         "max_ejection_percent": 100});

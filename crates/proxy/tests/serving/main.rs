@@ -20,7 +20,7 @@ use lateen_xds::envoy::config::listener::v3::Listener;
 use lateen_xds::envoy::config::route::v3::RouteConfiguration;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// A backend that answers each request of a connection by what its path says: `/status/503`, `/delay/200`, `/close`.
 async fn backend(name: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
@@ -65,6 +65,14 @@ async fn answer(mut stream: TcpStream, name: &'static str, requests: Arc<AtomicU
             return;
         }
     }
+}
+
+/// A port that refuses connections, and that nobody else gets while the socket is kept: it is bound, but does not listen.
+fn dead_port() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
 }
 
 fn listener(name: &str, port: u16) -> Listener {
@@ -288,7 +296,7 @@ async fn a_status_that_the_policy_names_is_retried_as_often_as_it_says() {
 #[tokio::test]
 async fn a_dead_host_is_avoided_by_the_retry_when_another_one_lives() {
     let (address, _) = backend("a").await;
-    let dead = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let (_held, dead) = dead_port();
     let policy = json!({"retry_on": "connect-failure", "num_retries": 2, "host_selection_retry_max_attempts": "5",
         "retry_back_off": {"base_interval": "0.001s"},
         "retry_host_predicate": [{"name": "envoy.retry_host_predicates.previous_hosts", "typed_config":

@@ -82,7 +82,7 @@ async fn connections_to_a_host_that_is_out_are_not_used_again() {
 #[tokio::test]
 async fn the_other_host_takes_all_requests() {
     let (good, served) = backend("good").await;
-    let dead = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let (_held, dead) = dead_port();
     let running = Running::start(set_of(json!({"cluster": "a"}), ejecting("30s", json!({})), &[good, dead])).await;
     while running.stat("a", "outlier_detection.ejections_active").await == 0 {
         running.get("/x").await;
@@ -129,7 +129,7 @@ async fn a_host_stays_out_when_its_cluster_changes_and_comes_back_when_nobody_wa
 
 #[tokio::test]
 async fn failures_before_an_answer_count_apart_where_that_is_asked_for() {
-    let dead = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let (_held, dead) = dead_port();
     let split = json!({"split_external_local_origin_errors": true, "consecutive_local_origin_failure": 2});
     let running = Running::start(set_of(json!({"cluster": "a"}), ejecting("30s", split), &[dead])).await;
     for _ in 0..2 {
