@@ -9,12 +9,10 @@ use lateen_xds::any;
 use lateen_xds::envoy::config::listener::v3::{Filter, FilterChain, filter};
 use lateen_xds::envoy::extensions::filters::http::router::v3::Router;
 use lateen_xds::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
-use lateen_xds::envoy::extensions::filters::network::http_connection_manager::v3::{
-    HttpConnectionManager, HttpFilter, http_filter,
-};
+use lateen_xds::envoy::extensions::filters::network::http_connection_manager::v3::{HttpConnectionManager, HttpFilter};
 use lateen_xds::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
-use prost_types::Any;
 
+use super::filters::{self, AnyFilter as _};
 use super::listeners::Pass;
 use super::matching::{self, ListenerKey};
 use super::merging::{self, Outcome as Merged};
@@ -98,15 +96,7 @@ pub(super) fn patch_inline_routes<'t>(pass: &mut Pass<'t, '_>, chain: &mut Filte
 
 /// The connection manager that a network filter is.
 pub(super) fn connection_manager(filter: &Filter) -> Option<HttpConnectionManager> {
-    any::unpack(config(filter)?).ok()
-}
-
-/// True for two configurations of one type.
-pub(super) fn same_type(one: Option<&Any>, other: Option<&Any>) -> bool {
-    match (one, other) {
-        (Some(one), Some(other)) => any::type_name(&one.type_url) == any::type_name(&other.type_url),
-        _ => false,
-    }
+    any::unpack(filter.config()?).ok()
 }
 
 fn is_for(pass: &Pass<'_, '_>, about: &About, key: &ListenerKey, chain: &FilterChain) -> bool {
@@ -138,23 +128,8 @@ fn network_filters<'t>(
     http.retain(|patch| is_for(pass, &patch.about, key, chain));
     for filter in &mut chain.filters {
         for patch in &patches {
-            let Change::Merge(value, lists) = &patch.change else {
-                continue;
-            };
-            let meant = match &patch.about.element {
-                Some(name) => *name == filter.name,
-                None => same_type(config(filter), config(&value.message)),
-            };
-            if !meant {
-                continue;
-            }
-            pass.report.matched(&patch.about);
-            match merging::message(filter, value, *lists) {
-                Ok(merged) => {
-                    *filter = merged;
-                    applied.push(&patch.about);
-                }
-                Err(error) => pass.report.refused(&patch.about, resource, &error),
+            if filters::merge(patch, filter, resource, pass.report) {
+                applied.push(&patch.about);
             }
         }
         let http: Vec<_> =
@@ -197,24 +172,9 @@ fn http_filters<'t>(
         }));
     }
     for patch in patches {
-        let Change::Merge(value, lists) = &patch.change else {
-            continue;
-        };
         for filter in list.iter_mut() {
-            let meant = match &patch.about.element {
-                Some(name) => *name == filter.name,
-                None => same_type(http_config(filter), http_config(&value.message)),
-            };
-            if !meant {
-                continue;
-            }
-            pass.report.matched(&patch.about);
-            match merging::message(filter, value, *lists) {
-                Ok(merged) => {
-                    *filter = merged;
-                    applied.push(&patch.about);
-                }
-                Err(error) => pass.report.refused(&patch.about, resource, &error),
+            if filters::merge(patch, filter, resource, pass.report) {
+                applied.push(&patch.about);
             }
         }
     }
@@ -223,27 +183,13 @@ fn http_filters<'t>(
 /// Filters that end a chain stand at its end.
 fn network_filters_end(filters: &[Filter]) -> bool {
     let ends = |filter: &Filter| {
-        config(filter).is_some_and(|config| any::is::<HttpConnectionManager>(config) || any::is::<TcpProxy>(config))
+        filter.config().is_some_and(|config| any::is::<HttpConnectionManager>(config) || any::is::<TcpProxy>(config))
     };
     filters.iter().rev().skip(1).all(|filter| !ends(filter))
 }
 
 /// There is one router, at the end.
 fn http_filters_end(filters: &[HttpFilter]) -> bool {
-    let is_router = |filter: &HttpFilter| http_config(filter).is_some_and(any::is::<Router>);
+    let is_router = |filter: &HttpFilter| filter.config().is_some_and(any::is::<Router>);
     filters.iter().position(is_router).is_some_and(|index| index + 1 == filters.len())
-}
-
-fn config(filter: &Filter) -> Option<&Any> {
-    match filter.config_type.as_ref()? {
-        filter::ConfigType::TypedConfig(config) => Some(config),
-        filter::ConfigType::ConfigDiscovery(_) => None,
-    }
-}
-
-fn http_config(filter: &HttpFilter) -> Option<&Any> {
-    match filter.config_type.as_ref()? {
-        http_filter::ConfigType::TypedConfig(config) => Some(config),
-        http_filter::ConfigType::ConfigDiscovery(_) => None,
-    }
 }

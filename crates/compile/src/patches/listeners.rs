@@ -10,6 +10,7 @@ use lateen_xds::merge::Lists;
 use lateen_xds::{Origin, Part, Resource};
 
 use super::filter_chains::{self, Outcome};
+use super::filters;
 use super::matching::{self, ListenerKey};
 use super::positions::Filters;
 use super::{Change, Lookup, Patch, Report, Selected, Table, extensions, merging, origins};
@@ -216,8 +217,9 @@ impl Pass<'_, '_> {
     }
 
     fn listener_filters(&mut self, draft: &mut Draft, key: &ListenerKey) {
+        let resource = format!("listener `{}`", key.name);
         for patch in for_listener(&self.table.listener_filters, self.context, key) {
-            let Change::Merge(value, lists) = &patch.change else {
+            if !matches!(patch.change, Change::Merge(..)) {
                 let mut filters = Filters {
                     list: &mut draft.message.listener_filters,
                     name: |filter: &ListenerFilter| &filter.name,
@@ -227,26 +229,13 @@ impl Pass<'_, '_> {
                     draft.note(&patch.about);
                 }
                 continue;
-            };
-            for index in 0..draft.message.listener_filters.len() {
-                let filter = &draft.message.listener_filters[index];
-                let meant = match &patch.about.element {
-                    Some(name) => *name == filter.name,
-                    None => filter_chains::same_type(config_of(filter), config_of(&value.message)),
-                };
-                if !meant {
-                    continue;
-                }
-                self.report.matched(&patch.about);
-                match merging::message(filter, value, *lists) {
-                    Ok(merged) => {
-                        draft.message.listener_filters[index] = merged;
-                        draft.note(&patch.about);
-                    }
-                    Err(error) => {
-                        self.report.refused(&patch.about, &format!("listener `{}`", key.name), &error);
-                    }
-                }
+            }
+            let mut changed = false;
+            for filter in &mut draft.message.listener_filters {
+                changed |= filters::merge(patch, filter, &resource, self.report);
+            }
+            if changed {
+                draft.note(&patch.about);
             }
         }
     }
@@ -337,12 +326,4 @@ fn for_listener<'t, M>(
     patches
         .iter()
         .filter(move |patch| matching::in_context(&patch.about, context) && matching::listener(&patch.about, key))
-}
-
-fn config_of(filter: &ListenerFilter) -> Option<&prost_types::Any> {
-    use lateen_xds::envoy::config::listener::v3::listener_filter::ConfigType;
-    match filter.config_type.as_ref()? {
-        ConfigType::TypedConfig(config) => Some(config),
-        ConfigType::ConfigDiscovery(_) => None,
-    }
 }

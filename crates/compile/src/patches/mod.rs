@@ -13,6 +13,7 @@
 mod clusters;
 mod extensions;
 mod filter_chains;
+mod filters;
 mod listeners;
 mod matching;
 mod merging;

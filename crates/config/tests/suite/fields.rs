@@ -1,14 +1,12 @@
 //! Are fields read as Istio and Kubernetes read them, and is each mistake found where it stands?
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::{lines, load, names, object, virtual_service};
 use lateen_config::{
     HashAlgorithm, HashKey, HttpBody, IntOrString, LoadBalancerPolicy, Operation, Resolution, SourceFile, Spec,
     StringMatch,
 };
-use support::{lines, load, names, object, virtual_service};
 
 const ROUTE: &str = "  route:\n  - destination: {host: a}\n";
 

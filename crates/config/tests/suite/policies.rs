@@ -1,11 +1,9 @@
 //! Are PeerAuthentication, ProxyConfig, Telemetry and Ingress read and checked?
 
-mod support;
-
+use crate::support::{check, lines, load, object};
 use lateen_config::{
     CustomTagSource, IstioMetric, Kind, MetricMatch, MutualTlsMode, PathType, Spec, TagOperation, WorkloadMode,
 };
-use support::{check, lines, load, object};
 
 /// The content of the only object of a text that has nothing wrong with it.
 fn spec(kind: Kind, text: &str) -> Spec {

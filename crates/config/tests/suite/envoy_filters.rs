@@ -1,8 +1,6 @@
 //! Is a patch found wrong that changes nothing, or not what it says?
 
-mod support;
-
-use support::problems;
+use crate::support::problems;
 
 /// Problems of one patch, without their places.
 fn of(patch: &str) -> Vec<String> {

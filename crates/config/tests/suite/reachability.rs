@@ -1,9 +1,7 @@
 //! Are rules of a VirtualService found that can never apply?
 
-mod support;
-
+use crate::support::{lines, load, virtual_service};
 use lateen_config::Severity;
-use support::{lines, load, virtual_service};
 
 const TO: &str = "route: [{destination: {host: a}}]";
 

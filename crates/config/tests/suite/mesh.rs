@@ -1,14 +1,12 @@
 //! Are the settings of the mesh read with all their fields, and checked?
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::lines;
 use lateen_config::{
     ExtensionProviderKind, FileLogForm, ForwardClientCertDetails, LabelOperator, MeshConfig, Severity, SourceFile,
     Tracer, parse_mesh,
 };
-use support::lines;
 
 fn mesh(text: &str) -> MeshConfig {
     let (mesh, diagnostics) = parse_mesh(&SourceFile::new("mesh.yaml", text));

@@ -1,7 +1,5 @@
 //! Is there a text that makes the reader panic?
 
-mod support;
-
 use lateen_config::{SourceFile, load, mesh_of_config_map, parse_mesh, render};
 use proptest::prelude::*;
 
@@ -108,8 +106,8 @@ proptest! {
 
 #[test]
 fn the_undamaged_objects_are_right() {
-    let parsed = support::load(WHOLE);
+    let parsed = crate::support::load(WHOLE);
     assert_eq!(parsed.objects.len(), 6);
     // Claims of tokens are for gateways, which this VirtualService is not bound to.
-    assert_eq!(parsed.diagnostics.len(), 1, "{:?}", support::lines(&parsed.diagnostics));
+    assert_eq!(parsed.diagnostics.len(), 1, "{:?}", crate::support::lines(&parsed.diagnostics));
 }

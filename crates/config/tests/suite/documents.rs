@@ -1,9 +1,7 @@
 //! Are documents told apart, and does a broken one leave the others alone?
 
-mod support;
-
+use crate::support::{lines, load, names, virtual_service};
 use lateen_config::{Kind, ParseOptions, Severity, SourceFile, Spec, parse_documents, parse_json, parse_with};
-use support::{lines, load, names, virtual_service};
 
 /// A VirtualService that is right, of nine lines with the separator before it.
 fn good(name: &str) -> String {

@@ -17,19 +17,16 @@ pub(crate) fn lines(diagnostics: &[Diagnostic]) -> Vec<String> {
 }
 
 /// Names of the objects that can be used.
-#[allow(dead_code, reason = "not every test file asks for it")]
 pub(crate) fn names(parsed: &Parsed) -> Vec<String> {
     parsed.objects.iter().map(ToString::to_string).collect()
 }
 
 /// A VirtualService of this `spec`, which begins on line 5 and is indented by two.
-#[allow(dead_code, reason = "not every test file asks for it")]
 pub(crate) fn virtual_service(name: &str, spec: &str) -> String {
     object("networking.istio.io/v1", "VirtualService", name, spec)
 }
 
 /// An object of this `spec`, which begins on line 5 and is indented by two.
-#[allow(dead_code, reason = "not every test file asks for it")]
 pub(crate) fn object(api_version: &str, kind: &str, name: &str, spec: &str) -> String {
     let spec: String = spec.lines().map(|line| format!("  {line}\n")).collect();
     format!("apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: {name}}}\nspec:\n{spec}")
@@ -37,7 +34,6 @@ pub(crate) fn object(api_version: &str, kind: &str, name: &str, spec: &str) -> S
 
 /// Problems of an object of a kind of Istio's, each as `line:column message`. The `spec` begins on line 5, indented by
 /// two.
-#[allow(dead_code, reason = "not every test file asks for it")]
 pub(crate) fn problems(kind: &str, spec: &str) -> Vec<String> {
     let known = lateen_config::Kind::all().find(|known| known.as_str() == kind).expect("a kind");
     let found = lines(&load(&object(&known.api_version(), kind, "a", spec)).diagnostics);
@@ -45,7 +41,6 @@ pub(crate) fn problems(kind: &str, spec: &str) -> Vec<String> {
 }
 
 /// Checks the problems of some objects of a kind.
-#[allow(dead_code, reason = "not every test file asks for it")]
 pub(crate) fn check(kind: &str, cases: &[(&str, &[&str])]) {
     for (spec, expected) in cases {
         assert_eq!(problems(kind, spec), *expected, "{spec}");

@@ -1,8 +1,6 @@
 //! Is what Istio refuses found, and what it takes let through?
 
-mod support;
-
-use support::{check, lines, load, object, problems};
+use crate::support::{check, lines, load, object, problems};
 
 const HTTP: &str = "hosts: [a]\nhttp:\n- ";
 const TO_A: &str = "route: [{destination: {host: a}}]";

@@ -1,8 +1,6 @@
 //! Is found what the schema of a kind bounds, what only Istio may write, and what has no effect?
 
-mod support;
-
-use support::{check, lines, load, problems};
+use crate::support::{check, lines, load, problems};
 
 #[test]
 fn lists_are_as_long_as_the_schema_allows() {
